@@ -1,0 +1,68 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// One set of settings for every target, so that a rule holds everywhere or nowhere.
+let settings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    // https://github.com/swiftlang/swift-evolution/blob/main/proposals/0335-existential-any.md
+    .enableUpcomingFeature("ExistentialAny"),
+    // https://github.com/swiftlang/swift-evolution/blob/main/proposals/0444-member-import-visibility.md
+    .enableUpcomingFeature("MemberImportVisibility"),
+    // https://github.com/swiftlang/swift-evolution/blob/main/proposals/0409-access-level-on-imports.md
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    // https://github.com/swiftlang/swift-evolution/blob/main/proposals/0461-async-function-isolation.md
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    // https://github.com/swiftlang/swift-evolution/blob/main/proposals/0470-isolated-conformances.md
+    .enableUpcomingFeature("InferIsolatedConformances"),
+    // https://github.com/swiftlang/swift-evolution/blob/main/proposals/0481-weak-let.md
+    .enableUpcomingFeature("ImmutableWeakCaptures"),
+]
+
+let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
+let nioEmbedded: Target.Dependency = .product(name: "NIOEmbedded", package: "swift-nio")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+
+let package = Package(
+    name: "dunlin",
+    platforms: [.macOS(.v15)],
+    products: [
+        .library(name: "LocalBroker", targets: ["LocalBroker"]),
+        .executable(name: "node", targets: ["node"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
+    targets: [
+        .target(name: "Protocol", dependencies: [nioCore], swiftSettings: settings),
+        .target(
+            name: "LocalBroker", dependencies: ["Protocol", nioCore, nioPosix, logging], swiftSettings: settings),
+        .target(name: "Gossip", dependencies: [nioCore, nioPosix, logging], swiftSettings: settings),
+        .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
+        .target(
+            name: "Cluster",
+            dependencies: ["LocalBroker", "Protocol", "Gossip", "CZstd", nioCore, nioPosix, logging],
+            swiftSettings: settings),
+        .executableTarget(
+            name: "node",
+            dependencies: [
+                "LocalBroker", "Cluster", "Gossip", nioCore, nioPosix, logging,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: settings),
+        .testTarget(name: "ProtocolTests", dependencies: ["Protocol", nioCore], swiftSettings: settings),
+        .testTarget(
+            name: "LocalBrokerTests",
+            dependencies: ["LocalBroker", "Protocol", nioCore, nioPosix, nioEmbedded], swiftSettings: settings),
+        .testTarget(
+            name: "GossipTests", dependencies: ["Gossip", nioCore, nioPosix, nioEmbedded], swiftSettings: settings),
+        .testTarget(
+            name: "ClusterTests",
+            dependencies: ["Cluster", "LocalBroker", "Protocol", "Gossip", nioCore, nioPosix, nioEmbedded],
+            swiftSettings: settings),
+    ]
+)

@@ -1,0 +1,2 @@
+// libzstd's streaming interface, as a Swift module.
+#include <zstd.h>
