@@ -74,18 +74,24 @@ extension RoutingReader {
 
 /// Matching by the letter of section 4.7, for comparison.
 func naiveMatch(filter: String, topic: String) -> Bool {
-    let filterLevels = filter.split(separator: "/", omittingEmptySubsequences: false)
-    let topicLevels = topic.split(separator: "/", omittingEmptySubsequences: false)
-    if topic.hasPrefix("$"), filterLevels[0] == "#" || filterLevels[0] == "+" {
+    naiveMatch(filter: naiveLevels(filter), topic: naiveLevels(topic))
+}
+
+func naiveLevels(_ text: String) -> [[UInt8]] {
+    text.utf8.split(separator: 0x2f, omittingEmptySubsequences: false).map { [UInt8]($0) }
+}
+
+func naiveMatch(filter: [[UInt8]], topic: [[UInt8]]) -> Bool {
+    if topic[0].first == 0x24, filter[0] == [0x23] || filter[0] == [0x2b] {
         return false
     }
-    for (index, level) in filterLevels.enumerated() {
-        if level == "#" {
+    for (index, level) in filter.enumerated() {
+        if level == [0x23] {
             return true
         }
-        guard index < topicLevels.count, level == "+" || level == topicLevels[index] else {
+        guard index < topic.count, level == [0x2b] || level == topic[index] else {
             return false
         }
     }
-    return filterLevels.count == topicLevels.count
+    return filter.count == topic.count
 }
