@@ -82,20 +82,20 @@ struct RoutingRandomTests {
 
     static func operation(_ generator: inout SeededGenerator) -> RouteOperation {
         let filter = Self.filter(&generator)
-        let subscriber = session(UInt32.random(in: 0..<40, using: &generator))
+        let subscriber = sessionID(UInt32.random(in: 0..<40, using: &generator))
         let qos = UInt8.random(in: 0...2, using: &generator)
         switch Int.random(in: 0..<200, using: &generator) {
         case 0:
             let changes = (0..<20).map { _ in RouteChange(Self.filter(&generator), qos) }
-            return .replacePeer(peer(UInt32.random(in: 0..<3, using: &generator)), changes)
+            return .replacePeer(peerID(UInt32.random(in: 0..<3, using: &generator)), changes)
         case 1:
-            return .removePeer(peer(UInt32.random(in: 0..<3, using: &generator)))
+            return .removePeer(peerID(UInt32.random(in: 0..<3, using: &generator)))
         case 2..<20:
             let changes = (0..<5).map { RouteChange(Self.filter(&generator), $0 == 0 ? nil : qos) }
-            return .updatePeer(peer(UInt32.random(in: 0..<3, using: &generator)), changes)
+            return .updatePeer(peerID(UInt32.random(in: 0..<3, using: &generator)), changes)
         case 20..<40:
-            let target = session(UInt32.random(in: 0..<40, using: &generator))
-            return .retarget(filter: bytes(filter), from: subscriber, to: target)
+            let target = sessionID(UInt32.random(in: 0..<40, using: &generator))
+            return .retarget(filter: octets(filter), from: subscriber, to: target)
         case 40..<120:
             return .drop(filter, subscriber)
         default:
@@ -135,9 +135,9 @@ struct RoutingRandomTests {
         let table = RoutingTable(readers: 1, seed: 1)
         let pairs = (0..<20_000).map { index in (Self.filter(&generator) + "/\(index % 7)", UInt32(index % 97)) }
             .filter { !$0.0.contains("#/") }
-        table.apply(pairs.map { .add($0.0, session($0.1)) })
+        table.apply(pairs.map { .add($0.0, sessionID($0.1)) })
         #expect(table.statistics().routeCount > 1000)
-        table.apply(pairs.shuffled(using: &generator).map { .drop($0.0, session($0.1)) })
+        table.apply(pairs.shuffled(using: &generator).map { .drop($0.0, sessionID($0.1)) })
         let statistics = table.statistics()
         #expect(statistics.routeCount == 0)
         #expect(statistics.filterCount == 0)
@@ -157,11 +157,11 @@ struct RoutingRandomTests {
                 let filter = "site/\(serial)/" + String(repeating: "x", count: length)
                 // Some filters with many receivers, so that blocks of all classes come and go.
                 let receivers = serial % 50 == 0 ? UInt32.random(in: 1...200, using: &generator) : 1
-                table.apply((0..<receivers).map { .add(filter, session($0)) })
+                table.apply((0..<receivers).map { .add(filter, sessionID($0)) })
                 present.append((filter, receivers))
                 if present.count > 500 {
                     let gone = present.remove(at: Int.random(in: 0..<present.count, using: &generator))
-                    table.apply((0..<gone.receivers).map { .drop(gone.filter, session($0)) })
+                    table.apply((0..<gone.receivers).map { .drop(gone.filter, sessionID($0)) })
                 }
             }
         }
@@ -169,7 +169,7 @@ struct RoutingRandomTests {
         let before = table.statistics().bytes
         turnOver(6000)
         #expect(table.statistics().bytes <= before * 3 / 2)
-        table.apply(present.flatMap { entry in (0..<entry.receivers).map { .drop(entry.filter, session($0)) } })
+        table.apply(present.flatMap { entry in (0..<entry.receivers).map { .drop(entry.filter, sessionID($0)) } })
         #expect(table.statistics().routeCount == 0)
     }
 
@@ -177,11 +177,11 @@ struct RoutingRandomTests {
     func shrinks() {
         let table = RoutingTable(readers: 1, seed: 2)
         let filters = (0..<5000).map { "site/\($0)/a segment that is too long for a node/#" }
-        table.apply(filters.map { .add($0, session(1)) })
+        table.apply(filters.map { .add($0, sessionID(1)) })
         let before = table.statistics().bytes
-        table.apply(filters.map { .drop($0, session(1)) })
+        table.apply(filters.map { .drop($0, sessionID(1)) })
         #expect(table.statistics().bytes < before / 20)
-        table.apply(filters.prefix(10).map { .add($0, session(1)) })
-        #expect(table.reader(0).subscribers("site/3/a segment that is too long for a node/x") == [session(1)])
+        table.apply(filters.prefix(10).map { .add($0, sessionID(1)) })
+        #expect(table.reader(0).subscribers("site/3/a segment that is too long for a node/x") == [sessionID(1)])
     }
 }
