@@ -6,7 +6,7 @@ struct DeadlineHeap {
     struct Item {
         /// Milliseconds since the Unix epoch, or a stamp: the owner's unit.
         var deadline: UInt64
-        var topicHash: UInt64
+        var slot: UInt32
         var stamp: HybridTimestamp
     }
 

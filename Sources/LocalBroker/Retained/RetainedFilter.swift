@@ -31,6 +31,17 @@ struct RetainedFilter {
         }
     }
 
+    /// Where a walk begins: no topic before the levels up to the first wildcard matches.
+    var firstKey: [UInt8] {
+        let literals = self.levels.prefix { level in
+            if case .literal = level {
+                return true
+            }
+            return false
+        }
+        return [UInt8](literals.map { self.literal($0) }.joined(separator: [0x2f]))
+    }
+
     private var beginsWithWildcard: Bool {
         if case .literal = self.levels[0] {
             return false

@@ -1,6 +1,6 @@
-/// Entries in one order: a list of leaves of up to 128, searched by halving.
+/// Slots of entries in topic order: a list of leaves of up to 128, searched by halving.
 ///
-/// A change costs a search and moves at most one leaf's references, and once in 64 times a list of leaves; with a million
+/// A change costs a search and moves at most one leaf's slots, and once in 64 times a list of leaves; with a million
 /// entries that list is about 100 kB. Two levels are enough because a store has millions of entries, not billions.
 struct RetainedIndex {
     /// A place in the order; valid until the next change.
@@ -9,13 +9,13 @@ struct RetainedIndex {
         fileprivate var offset: Int
     }
 
-    private static let leafCountMax = 128
+    static let leafCountMax = 128
 
     /// No leaf is empty.
-    private var leaves: [[RetainedEntry]] = []
+    private var leaves: [[UInt32]] = []
 
-    /// The entry at the position; `nil` at the end.
-    subscript(position: Position) -> RetainedEntry? {
+    /// The slot at the position; `nil` at the end.
+    subscript(position: Position) -> UInt32? {
         position.leaf < self.leaves.count ? self.leaves[position.leaf][position.offset] : nil
     }
 
@@ -26,21 +26,22 @@ struct RetainedIndex {
         return Position(leaf: position.leaf + 1, offset: 0)
     }
 
-    /// The first entry that does not come before the sought one.
-    func lowerBound(_ precedes: (RetainedEntry) -> Bool) -> Position {
-        let leaf = Self.partition(self.leaves.count) { precedes(self.leaves[$0][self.leaves[$0].count - 1]) }
+    /// The first place whose entry does not come before the sought one.
+    func lowerBound(_ precedes: (UInt32) -> Bool) -> Position {
+        let leaf = Self.partition(0..<self.leaves.count) { precedes(self.leaves[$0][self.leaves[$0].count - 1]) }
         guard leaf < self.leaves.count else {
             return Position(leaf: leaf, offset: 0)
         }
         return Position(
             leaf: leaf,
-            offset: Self.partition(self.leaves[leaf].count) { precedes(self.leaves[leaf][$0]) }
+            offset: Self.partition(0..<self.leaves[leaf].count) { precedes(self.leaves[leaf][$0]) }
         )
     }
 
-    private static func partition(_ count: Int, _ precedes: (Int) -> Bool) -> Int {
-        var low = 0
-        var high = count
+    /// The first number of the range for which `precedes` does not hold; it holds for all before and none after.
+    static func partition(_ range: Range<Int>, _ precedes: (Int) -> Bool) -> Int {
+        var low = range.lowerBound
+        var high = range.upperBound
         while low < high {
             let middle = (low + high) / 2
             if precedes(middle) {
@@ -52,19 +53,15 @@ struct RetainedIndex {
         return low
     }
 
-    mutating func replace(at position: Position, with entry: RetainedEntry) {
-        self.leaves[position.leaf][position.offset] = entry
-    }
-
     /// Inserts before the position.
-    mutating func insert(_ entry: RetainedEntry, at position: Position) {
+    mutating func insert(_ slot: UInt32, at position: Position) {
         if position.leaf < self.leaves.count {
-            self.leaves[position.leaf].insert(entry, at: position.offset)
+            self.leaves[position.leaf].insert(slot, at: position.offset)
             self.splitIfLarge(position.leaf)
         } else if self.leaves.isEmpty {
-            self.leaves.append([entry])
+            self.leaves.append([slot])
         } else {
-            self.leaves[self.leaves.count - 1].append(entry)
+            self.leaves[self.leaves.count - 1].append(slot)
             self.splitIfLarge(self.leaves.count - 1)
         }
     }
@@ -76,8 +73,8 @@ struct RetainedIndex {
         // Topics that come in order leave full leaves behind, not half-full ones.
         let isLast = leaf == self.leaves.count - 1
         let half = isLast ? Self.leafCountMax : Self.leafCountMax / 2
-        let upper = [RetainedEntry](self.leaves[leaf][half...])
-        self.leaves[leaf] = [RetainedEntry](self.leaves[leaf][..<half])
+        let upper = [UInt32](self.leaves[leaf][half...])
+        self.leaves[leaf] = [UInt32](self.leaves[leaf][..<half])
         self.leaves.insert(upper, at: leaf + 1)
     }
 

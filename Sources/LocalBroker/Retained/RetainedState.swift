@@ -1,14 +1,17 @@
 /// What the retained store guards with its lock.
 ///
-/// Every entry stands in two ordered indexes: by topic, for matching and iteration, and by topic hash, for lookup and for
-/// the digest buckets (the bucket is the hash's top byte).
+/// A topic has a slot from its first entry to its last. Two ordered indexes hold slots: by topic, for matching and
+/// iteration, and by topic hash, for lookup and for the digest buckets (the bucket is the hash's top byte). So a new value
+/// of a known topic costs one search by hash.
 struct RetainedState {
     static let bucketCount = 256
     private static let purgedPerChange = 8
 
     let limits: RetainedLimits
+    private var slots: [RetainedEntry?] = []
+    private var freeSlots: [UInt32] = []
     private(set) var byTopic = RetainedIndex()
-    private var byHash = RetainedIndex()
+    private var byHash = RetainedHashIndex()
     /// Messages by expiry, in milliseconds since the Unix epoch.
     private var expiries = DeadlineHeap()
     /// Tombstones by stamp.
@@ -26,27 +29,45 @@ struct RetainedState {
 
     // MARK: Lookup
 
-    func positionByTopic(_ key: UnsafeRawBufferPointer) -> RetainedIndex.Position {
-        self.byTopic.lowerBound { $0.withTopic { topic in TopicOrder.precedes(topic, key) } }
+    func entry(atTopicPosition position: RetainedIndex.Position) -> RetainedEntry? {
+        self.byTopic[position].map { self.occupant($0) }
     }
 
-    private func positionByHash(_ hash: UInt64, _ key: UnsafeRawBufferPointer) -> RetainedIndex.Position {
-        self.byHash.lowerBound { entry in
-            if entry.topicHash != hash {
-                return entry.topicHash < hash
-            }
-            return entry.withTopic { topic in TopicOrder.precedes(topic, key) }
-        }
+    func positionByTopic(_ key: UnsafeRawBufferPointer) -> RetainedIndex.Position {
+        self.byTopic.lowerBound { self.precedes($0, key) }
     }
 
     func entry(_ topic: UnsafeRawBufferPointer) -> RetainedEntry? {
         let hash = StableHash.hash(topic)
-        let found = self.byHash[self.positionByHash(hash, topic)]
-        return found.flatMap { self.isEntry($0, of: topic, hash: hash) ? $0 : nil }
+        return self.slot(at: self.positionByHash(hash, topic), of: topic, hash: hash).map { self.occupant($0) }
     }
 
-    private func isEntry(_ entry: RetainedEntry, of topic: UnsafeRawBufferPointer, hash: UInt64) -> Bool {
-        entry.topicHash == hash && entry.withTopic { $0.elementsEqual(topic) }
+    private func positionByHash(_ hash: UInt64, _ key: UnsafeRawBufferPointer) -> RetainedHashIndex.Position {
+        self.byHash.lowerBound(hash) { self.precedes($0, key) }
+    }
+
+    private func slot(
+        at position: RetainedHashIndex.Position,
+        of topic: UnsafeRawBufferPointer,
+        hash: UInt64
+    ) -> UInt32? {
+        guard let found = self.byHash[position], found.hash == hash,
+            self.occupant(found.slot).withTopic({ $0.elementsEqual(topic) })
+        else {
+            return nil
+        }
+        return found.slot
+    }
+
+    private func occupant(_ slot: UInt32) -> RetainedEntry {
+        guard let entry = self.slots[Int(slot)] else {
+            preconditionFailure("An index names the free slot \(slot)")
+        }
+        return entry
+    }
+
+    private func precedes(_ slot: UInt32, _ key: UnsafeRawBufferPointer) -> Bool {
+        self.occupant(slot).withTopic { TopicOrder.precedes($0, key) }
     }
 
     // MARK: Change
@@ -56,15 +77,16 @@ struct RetainedState {
     mutating func apply(_ new: RetainedEntry, origin: RetainedOrigin, nowMilliseconds: UInt64) -> RetainedOutcome {
         // More than one comes due for each change only for a while, so the store stays free of what is over.
         _ = self.purge(nowMilliseconds: nowMilliseconds, limit: Self.purgedPerChange)
-        let old = new.withTopic { self.entry($0) }
+        let position = new.withTopic { self.positionByHash(new.topicHash, $0) }
+        let slot = new.withTopic { self.slot(at: position, of: $0, hash: new.topicHash) }
+        let old = slot.map { self.occupant($0) }
         if let old, !Self.wins(new, over: old) {
             return .superseded
         }
-        let isForgotten = new.isTombstone && self.isTombstoneOver(new.stamp, nowMilliseconds: nowMilliseconds)
-        if isForgotten {
+        if new.isTombstone, self.isTombstoneOver(new.stamp, nowMilliseconds: nowMilliseconds) {
             // As if it had come in time and been purged since.
-            if let old {
-                self.remove(old)
+            if let slot {
+                self.remove(slot)
                 return .stored
             }
             return .superseded
@@ -72,7 +94,11 @@ struct RetainedState {
         if let refusal = self.refusal(of: new, replacing: old, origin: origin) {
             return refusal
         }
-        self.put(new, replacing: old)
+        if let slot {
+            self.replace(slot, with: new)
+        } else {
+            self.insert(new, at: position)
+        }
         return .stored
     }
 
@@ -114,34 +140,36 @@ struct RetainedState {
         return isOver ? .max : product
     }
 
-    private mutating func put(_ new: RetainedEntry, replacing old: RetainedEntry?) {
-        new.withTopic { topic in
-            let hashPosition = self.positionByHash(new.topicHash, topic)
-            let topicPosition = self.positionByTopic(topic)
-            if let old {
-                self.byHash.replace(at: hashPosition, with: new)
-                self.byTopic.replace(at: topicPosition, with: new)
-                self.account(old, by: -1)
-            } else {
-                self.byHash.insert(new, at: hashPosition)
-                self.byTopic.insert(new, at: topicPosition)
-            }
+    private mutating func insert(_ new: RetainedEntry, at position: RetainedHashIndex.Position) {
+        let slot: UInt32
+        if let free = self.freeSlots.popLast() {
+            slot = free
+            self.slots[Int(slot)] = new
+        } else {
+            slot = UInt32(self.slots.count)
+            self.slots.append(new)
         }
+        self.byTopic.insert(slot, at: new.withTopic { self.positionByTopic($0) })
+        self.byHash.insert(new.topicHash, slot, at: position)
         self.account(new, by: 1)
-        if new.isTombstone {
-            self.tombstones.insert(Self.item(new, deadline: new.stamp.rawValue))
-            self.forgetOldestTombstones()
-        } else if let expiry = new.expiryMilliseconds {
-            self.expiries.insert(Self.item(new, deadline: expiry))
-        }
-        self.dropStaleDeadlines()
+        self.noteDeadline(slot, new)
     }
 
-    private mutating func remove(_ entry: RetainedEntry) {
+    private mutating func replace(_ slot: UInt32, with new: RetainedEntry) {
+        self.account(self.occupant(slot), by: -1)
+        self.slots[Int(slot)] = new
+        self.account(new, by: 1)
+        self.noteDeadline(slot, new)
+    }
+
+    private mutating func remove(_ slot: UInt32) {
+        let entry = self.occupant(slot)
         entry.withTopic { topic in
             self.byHash.remove(at: self.positionByHash(entry.topicHash, topic))
             self.byTopic.remove(at: self.positionByTopic(topic))
         }
+        self.slots[Int(slot)] = nil
+        self.freeSlots.append(slot)
         self.account(entry, by: -1)
     }
 
@@ -158,8 +186,18 @@ struct RetainedState {
 
     // MARK: Deadlines
 
-    private static func item(_ entry: RetainedEntry, deadline: UInt64) -> DeadlineHeap.Item {
-        DeadlineHeap.Item(deadline: deadline, topicHash: entry.topicHash, stamp: entry.stamp)
+    private mutating func noteDeadline(_ slot: UInt32, _ entry: RetainedEntry) {
+        if entry.isTombstone {
+            self.tombstones.insert(
+                DeadlineHeap.Item(deadline: entry.stamp.rawValue, slot: slot, stamp: entry.stamp)
+            )
+            while self.tombstoneCount > self.limits.countMax, self.tombstones.count > 0 {
+                self.forgetOldestTombstone()
+            }
+        } else if let expiry = entry.expiryMilliseconds {
+            self.expiries.insert(DeadlineHeap.Item(deadline: expiry, slot: slot, stamp: entry.stamp))
+        }
+        self.dropStaleDeadlines()
     }
 
     private func isTombstoneOver(_ stamp: HybridTimestamp, nowMilliseconds: UInt64) -> Bool {
@@ -167,16 +205,12 @@ struct RetainedState {
         return !isOver && end <= nowMilliseconds
     }
 
-    /// The entry that the item was made for, if it is still there.
-    private func current(_ item: DeadlineHeap.Item, isTombstone: Bool) -> RetainedEntry? {
-        var position = self.positionByHash(item.topicHash, UnsafeRawBufferPointer(start: nil, count: 0))
-        while let entry = self.byHash[position], entry.topicHash == item.topicHash {
-            if entry.stamp == item.stamp, entry.isTombstone == isTombstone {
-                return entry
-            }
-            position = self.byHash.position(after: position)
+    /// Whether the version of an entry that the item was made for is still there.
+    private static func isCurrent(_ item: DeadlineHeap.Item, in slots: [RetainedEntry?], isTombstone: Bool) -> Bool {
+        guard let entry = slots[Int(item.slot)] else {
+            return false
         }
-        return nil
+        return entry.stamp == item.stamp && entry.isTombstone == isTombstone
     }
 
     /// Turns expired messages into tombstones and forgets tombstones that are over. A tombstone's end depends on its
@@ -191,14 +225,17 @@ struct RetainedState {
             }
             remaining -= 1
             self.expiries.removeFirst()
-            guard let entry = self.current(item, isTombstone: false), entry.isExpired(nowMilliseconds: nowMilliseconds)
-            else {
+            guard Self.isCurrent(item, in: self.slots, isTombstone: false) else {
+                continue
+            }
+            let entry = self.occupant(item.slot)
+            guard entry.isExpired(nowMilliseconds: nowMilliseconds) else {
                 continue
             }
             if self.isTombstoneOver(entry.stamp, nowMilliseconds: nowMilliseconds) {
-                self.remove(entry)
+                self.remove(item.slot)
             } else {
-                self.put(entry.makeTombstone(), replacing: entry)
+                self.replace(item.slot, with: entry.makeTombstone())
             }
         }
         while let item = self.tombstones.first,
@@ -218,28 +255,19 @@ struct RetainedState {
             return
         }
         self.tombstones.removeFirst()
-        if let entry = self.current(item, isTombstone: true) {
-            self.remove(entry)
-        }
-    }
-
-    private mutating func forgetOldestTombstones() {
-        while self.tombstoneCount > self.limits.countMax, self.tombstones.count > 0 {
-            self.forgetOldestTombstone()
+        if Self.isCurrent(item, in: self.slots, isTombstone: true) {
+            self.remove(item.slot)
         }
     }
 
     /// Topics that change often leave items behind; rebuilt when they outnumber the rest.
     private mutating func dropStaleDeadlines() {
+        let slots = self.slots
         if self.expiries.count > 2 * self.expiringCount + 64 {
-            var expiries = self.expiries
-            expiries.removeAll { self.current($0, isTombstone: false) == nil }
-            self.expiries = expiries
+            self.expiries.removeAll { !Self.isCurrent($0, in: slots, isTombstone: false) }
         }
         if self.tombstones.count > 2 * self.tombstoneCount + 64 {
-            var tombstones = self.tombstones
-            tombstones.removeAll { self.current($0, isTombstone: true) == nil }
-            self.tombstones = tombstones
+            self.tombstones.removeAll { !Self.isCurrent($0, in: slots, isTombstone: true) }
         }
     }
 
@@ -253,9 +281,10 @@ struct RetainedState {
         var entries: [RetainedEntry] = []
         let first = max(cursor.topicHash, UInt64(bucket) << 56)
         var position = cursor.topic.withUnsafeBytes { self.positionByHash(first, $0) }
-        while let entry = self.byHash[position], entry.topicHash >> 56 == UInt64(bucket) {
+        while let found = self.byHash[position], found.hash >> 56 == UInt64(bucket) {
+            let entry = self.occupant(found.slot)
             if entries.count == limit {
-                let next = RetainedBucketCursor(topicHash: entry.topicHash, topic: entry.topic)
+                let next = RetainedBucketCursor(topicHash: found.hash, topic: entry.topic)
                 return RetainedChunk(entries: entries, next: next)
             }
             entries.append(entry)

@@ -9,7 +9,7 @@ import Synchronization
 /// heard of it cannot bring the value back. `digests` says in 2 KiB whether two nodes hold the same.
 package final class RetainedStore: Sendable {
     /// Topics looked at for one chunk, matching or not, per entry of the limit.
-    private static let stepsPerEntry = 8
+    private static let stepsPerEntry = 2
 
     private let state: Mutex<RetainedState>
 
@@ -85,7 +85,8 @@ package final class RetainedStore: Sendable {
             return RetainedChunk(entries: [], next: nil)
         }
         let filter = RetainedFilter(filter)
-        return self.walk(from: cursor, limit: limit) { entry in
+        let start = cursor == .start ? RetainedCursor(key: filter.firstKey) : cursor
+        return self.walk(from: start, limit: limit) { entry in
             let verdict = entry.withTopic { filter.judge($0) }
             return (verdict, verdict == .match && Self.isVisible(entry, nowMilliseconds))
         }
@@ -113,7 +114,7 @@ package final class RetainedStore: Sendable {
             var entries: [RetainedEntry] = []
             var steps = limit * Self.stepsPerEntry
             var position = cursor.key.withUnsafeBytes { state.positionByTopic($0) }
-            while let entry = state.byTopic[position] {
+            while let entry = state.entry(atTopicPosition: position) {
                 if entries.count == limit || steps == 0 {
                     return RetainedChunk(entries: entries, next: RetainedCursor(key: entry.topic))
                 }
@@ -143,7 +144,8 @@ package final class RetainedStore: Sendable {
     ) -> RetainedIndex.Position {
         key.withUnsafeBytes { key in
             let next = state.byTopic.position(after: position)
-            guard let entry = state.byTopic[next], entry.withTopic({ TopicOrder.precedes($0, key) }) else {
+            guard let entry = state.entry(atTopicPosition: next), entry.withTopic({ TopicOrder.precedes($0, key) })
+            else {
                 return next
             }
             return state.positionByTopic(key)
