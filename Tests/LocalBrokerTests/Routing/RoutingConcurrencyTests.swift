@@ -22,7 +22,7 @@ struct RoutingPublicationTests {
         let table = RoutingTable(readers: 2, seed: 1)
         let log = EventLog()
         table.onChange = { _ in log.add("change") }
-        table.apply([.add("a", session(1))], published: { log.add("published") }, quiesced: { log.add("quiesced") })
+        table.apply([.add("a", sessionID(1))], published: { log.add("published") }, quiesced: { log.add("quiesced") })
         #expect(log.all == ["change", "published", "quiesced"])
         #expect(table.poll())
     }
@@ -33,12 +33,12 @@ struct RoutingPublicationTests {
         let early = table.reader(0)
         let late = table.reader(1)
         early.enter()
-        table.apply([.add("a", session(1))])
+        table.apply([.add("a", sessionID(1))])
         #expect(early.routes("a").isEmpty)
-        #expect(late.subscribers("a") == [session(1)])
+        #expect(late.subscribers("a") == [sessionID(1)])
         #expect(early.routes("a").isEmpty)
         early.leave()
-        #expect(early.subscribers("a") == [session(1)])
+        #expect(early.subscribers("a") == [sessionID(1)])
     }
 
     @Test("the last reader to leave the old copy finishes the work")
@@ -49,7 +49,7 @@ struct RoutingPublicationTests {
         for reader in readers {
             reader.enter()
         }
-        table.apply([.add("a", session(1))], published: { log.add("published") }, quiesced: { log.add("quiesced") })
+        table.apply([.add("a", sessionID(1))], published: { log.add("published") }, quiesced: { log.add("quiesced") })
         #expect(log.all == ["published"])
         #expect(!table.poll())
         readers[0].leave()
@@ -67,13 +67,13 @@ struct RoutingPublicationTests {
         let reader = table.reader(0)
         let log = EventLog()
         reader.enter()
-        table.apply([.add("a", session(1))], published: { log.add("p1") }, quiesced: { log.add("q1") })
-        table.apply([.add("b", session(1))], published: { log.add("p2") }, quiesced: { log.add("q2") })
-        table.apply([.add("c", session(1))], published: { log.add("p3") }, quiesced: { log.add("q3") })
+        table.apply([.add("a", sessionID(1))], published: { log.add("p1") }, quiesced: { log.add("q1") })
+        table.apply([.add("b", sessionID(1))], published: { log.add("p2") }, quiesced: { log.add("q2") })
+        table.apply([.add("c", sessionID(1))], published: { log.add("p3") }, quiesced: { log.add("q3") })
         #expect(log.all == ["p1"])
         reader.leave()
         #expect(log.all == ["p1", "q1", "p2", "p3", "q2", "q3"])
-        #expect(reader.subscribers("c") == [session(1)])
+        #expect(reader.subscribers("c") == [sessionID(1)])
     }
 
     @Test("a callback may hand in the next batch")
@@ -81,14 +81,14 @@ struct RoutingPublicationTests {
         let table = RoutingTable(readers: 1, seed: 1)
         let log = EventLog()
         table.apply(
-            [.add("a", session(1))],
+            [.add("a", sessionID(1))],
             published: {
-                table.apply([.add("b", session(2))], published: { log.add("second") })
+                table.apply([.add("b", sessionID(2))], published: { log.add("second") })
                 log.add("first")
             }
         )
         #expect(log.all == ["first", "second"])
-        #expect(table.reader(0).subscribers("b") == [session(2)])
+        #expect(table.reader(0).subscribers("b") == [sessionID(2)])
     }
 
     @Test("a large batch is done in slices and becomes visible as a whole")
@@ -98,7 +98,7 @@ struct RoutingPublicationTests {
         let log = EventLog()
         table.limitSteps(changesMax: 10) { log.add("more") }
         let changes = (0..<25).map { RouteChange("a/\($0)", 0) }
-        table.apply([.replacePeer(peer(1), changes)], published: { log.add("published") })
+        table.apply([.replacePeer(peerID(1), changes)], published: { log.add("published") })
         var visible: [Int] = []
         var polls = 0
         repeat {
@@ -109,7 +109,7 @@ struct RoutingPublicationTests {
         } while !table.poll() && polls < 100
         #expect(Set(visible).subtracting([0, 25]).isEmpty)
         #expect(visible.first == 0)
-        #expect(reader.subscribers("a/24") == [peer(1)])
+        #expect(reader.subscribers("a/24") == [peerID(1)])
         #expect(log.all.count { $0 == "more" } >= 4)
         #expect(log.all.count { $0 == "published" } == 1)
     }
@@ -119,9 +119,9 @@ struct RoutingPublicationTests {
         let table = RoutingTable(readers: 1, seed: 1)
         let log = EventLog()
         table.onChange = { changes in log.add("change \(changes.count)") }
-        table.apply([.add("a", session(1)), .add("b", session(1))])
+        table.apply([.add("a", sessionID(1)), .add("b", sessionID(1))])
         table.withOwnRoutes { routes in log.add("snapshot \(routes.count)") }
-        table.apply([.add("c", session(1))])
+        table.apply([.add("c", sessionID(1))])
         #expect(log.all == ["change 2", "snapshot 2", "change 1"])
     }
 }
@@ -154,10 +154,10 @@ struct RoutingThreadTests {
                     let noise = (0..<5).map { "noise/\(writer)/\(round / 2 * 5 + $0)" }
                     let operations: [RouteOperation] =
                         isOn
-                        ? [.add("left/\(id)", session(id))] + noise.map { .add($0, session(id)) }
-                            + [.add("right/+/\(id)", session(id))]
-                        : [.drop("left/\(id)", session(id))] + noise.map { .drop($0, session(id)) }
-                            + [.drop("right/+/\(id)", session(id))]
+                        ? [.add("left/\(id)", sessionID(id))] + noise.map { .add($0, sessionID(id)) }
+                            + [.add("right/+/\(id)", sessionID(id))]
+                        : [.drop("left/\(id)", sessionID(id))] + noise.map { .drop($0, sessionID(id)) }
+                            + [.drop("right/+/\(id)", sessionID(id))]
                     table.apply(
                         operations,
                         published: { publishedCount.wrappingAdd(1, ordering: .relaxed) }
@@ -208,8 +208,8 @@ struct RoutingThreadTests {
                 // One route, retargeted: the slot is the generation.
                 let operation: RouteOperation =
                     generation == 1
-                    ? .add("a/b", session(1))
-                    : .retarget(filter: bytes("a/b"), from: session(generation - 1), to: session(generation))
+                    ? .add("a/b", sessionID(1))
+                    : .retarget(filter: octets("a/b"), from: sessionID(generation - 1), to: sessionID(generation))
                 table.apply(
                     [operation],
                     published: { visible.store(UInt64(generation), ordering: .sequentiallyConsistent) },
@@ -239,7 +239,7 @@ struct RoutingThreadTests {
         await Self.race([writer] + readers)
         while !table.poll() {}
         #expect(errors.load(ordering: .relaxed) == 0)
-        #expect(table.reader(0).subscribers("a/b") == [session(4000)])
+        #expect(table.reader(0).subscribers("a/b") == [sessionID(4000)])
     }
 
     @Test("no request is forgotten when readers leave while batches come", .timeLimit(.minutes(1)))
@@ -253,7 +253,7 @@ struct RoutingThreadTests {
                 for round in 0..<5000 {
                     reader.enter()
                     table.apply(
-                        [.add("a/\(round % 50)", session(UInt32(index)))],
+                        [.add("a/\(round % 50)", sessionID(UInt32(index)))],
                         quiesced: { quiesced.wrappingAdd(1, ordering: .relaxed) }
                     )
                     if round % 100 == 0 {

@@ -54,8 +54,8 @@ struct RoutingMatchTests {
     func matchesAsSpecified(_ example: Case) {
         let table = RoutingTable(readers: 1, seed: 7)
         let reader = table.reader(0)
-        table.apply([.add(example.filter, session(1))])
-        #expect(reader.subscribers(example.topic) == (example.matches ? [session(1)] : []))
+        table.apply([.add(example.filter, sessionID(1))])
+        #expect(reader.subscribers(example.topic) == (example.matches ? [sessionID(1)] : []))
         #expect(naiveMatch(filter: example.filter, topic: example.topic) == example.matches)
     }
 
@@ -64,16 +64,16 @@ struct RoutingMatchTests {
         let table = RoutingTable(readers: 1, seed: 8)
         let reader = table.reader(0)
         for (index, other) in Self.cases.enumerated() where other.filter != example.filter {
-            table.apply([.add(other.filter, session(UInt32(index + 2)))])
+            table.apply([.add(other.filter, sessionID(UInt32(index + 2)))])
         }
-        table.apply([.add(example.filter, session(1))])
-        #expect(reader.subscribers(example.topic).contains(session(1)) == example.matches)
+        table.apply([.add(example.filter, sessionID(1))])
+        #expect(reader.subscribers(example.topic).contains(sessionID(1)) == example.matches)
     }
 
     @Test("an empty topic matches nothing")
     func emptyTopic() {
         let table = RoutingTable(readers: 1, seed: 7)
-        table.apply([.add("#", session(1))])
+        table.apply([.add("#", sessionID(1))])
         #expect(table.reader(0).subscribers("").isEmpty)
     }
 
@@ -81,14 +81,14 @@ struct RoutingMatchTests {
     func overlapping() {
         let table = RoutingTable(readers: 1, seed: 7)
         let reader = table.reader(0)
-        table.apply([.add("a/b", session(1)), .add("a/+", session(1), qos: 1), .add("#", session(1), qos: 2)])
+        table.apply([.add("a/b", sessionID(1)), .add("a/+", sessionID(1), qos: 1), .add("#", sessionID(1), qos: 2)])
         reader.enter()
         defer { reader.leave() }
         var matches = RouteMatches()
-        bytes("a/b").withUnsafeBytes { reader.match(topic: $0, into: &matches) }
+        octets("a/b").withUnsafeBytes { reader.match(topic: $0, into: &matches) }
         let counts = [matches.runCount, matches.routeCount]
         #expect(counts == [3, 3])
-        bytes("c/d").withUnsafeBytes { reader.match(topic: $0, into: &matches) }
+        octets("c/d").withUnsafeBytes { reader.match(topic: $0, into: &matches) }
         let runCount = matches.runCount
         #expect(runCount == 1)
     }
@@ -99,9 +99,9 @@ struct RoutingMatchTests {
         let reader = table.reader(0)
         let deep = (0..<200).map { "\($0)" }.joined(separator: "/")
         let wild = (0..<200).map { _ in "+" }.joined(separator: "/")
-        table.apply([.add(deep, session(1)), .add(wild, session(2)), .add(wild + "/#", session(3))])
-        #expect(reader.subscribers(deep) == [session(1), session(2), session(3)])
-        #expect(reader.subscribers(deep + "/x") == [session(3)])
+        table.apply([.add(deep, sessionID(1)), .add(wild, sessionID(2)), .add(wild + "/#", sessionID(3))])
+        #expect(reader.subscribers(deep) == [sessionID(1), sessionID(2), sessionID(3)])
+        #expect(reader.subscribers(deep + "/x") == [sessionID(3)])
     }
 
     @Test("more matching filters than fit at first are all found")
@@ -110,8 +110,8 @@ struct RoutingMatchTests {
         let filters = (0..<64).map { mask in
             (0..<6).map { mask & (1 << $0) == 0 ? "+" : "x" }.joined(separator: "/")
         }
-        table.apply(filters.enumerated().map { .add($0.element, session(UInt32($0.offset))) })
-        #expect(table.reader(0).subscribers("x/x/x/x/x/x") == (0..<64).map { session($0) })
+        table.apply(filters.enumerated().map { .add($0.element, sessionID(UInt32($0.offset))) })
+        #expect(table.reader(0).subscribers("x/x/x/x/x/x") == (0..<64).map { sessionID($0) })
     }
 
     @Test("the options of a route come out as they went in")
@@ -122,7 +122,7 @@ struct RoutingMatchTests {
             options: SubscriptionOptions(qos: 2, noLocal: true, retainAsPublished: true),
             subscriptionIdentifier: 268_435_455
         )
-        table.apply([.subscribe(filter: bytes("a"), route)])
+        table.apply([.subscribe(filter: octets("a"), route)])
         let found = table.reader(0).look("a")
         #expect(found == [route])
         #expect(found.first?.subscriber.shard == 3)

@@ -17,31 +17,31 @@ struct SeededGenerator: RandomNumberGenerator {
     }
 }
 
-func session(_ slot: UInt32, shard: UInt16 = 0) -> SubscriberID {
+func sessionID(_ slot: UInt32, shard: UInt16 = 0) -> SubscriberID {
     SubscriberID(shard: shard, slot: slot, kind: .session)
 }
 
-func peer(_ slot: UInt32) -> SubscriberID {
+func peerID(_ slot: UInt32) -> SubscriberID {
     SubscriberID(shard: 0, slot: slot, kind: .peer)
 }
 
-func bytes(_ text: String) -> [UInt8] {
+func octets(_ text: String) -> [UInt8] {
     [UInt8](text.utf8)
 }
 
 extension RouteOperation {
     static func add(_ filter: String, _ subscriber: SubscriberID, qos: UInt8 = 0) -> RouteOperation {
-        .subscribe(filter: bytes(filter), Route(subscriber: subscriber, options: SubscriptionOptions(qos: qos)))
+        .subscribe(filter: octets(filter), Route(subscriber: subscriber, options: SubscriptionOptions(qos: qos)))
     }
 
     static func drop(_ filter: String, _ subscriber: SubscriberID) -> RouteOperation {
-        .unsubscribe(filter: bytes(filter), subscriber)
+        .unsubscribe(filter: octets(filter), subscriber)
     }
 }
 
 extension RouteChange {
     init(_ filter: String, _ qos: UInt8?) {
-        self.init(filter: bytes(filter), qos: qos)
+        self.init(filter: octets(filter), qos: qos)
     }
 }
 
@@ -49,7 +49,7 @@ extension RoutingReader {
     /// The routes for the topic, one entry for each matching filter, in a stable order. Precondition: inside.
     func routes(_ topic: String) -> [Route] {
         var matches = RouteMatches()
-        bytes(topic).withUnsafeBytes { self.match(topic: $0, into: &matches) }
+        octets(topic).withUnsafeBytes { self.match(topic: $0, into: &matches) }
         var routes: [Route] = []
         for run in 0..<matches.runCount {
             routes.append(contentsOf: matches[run])
@@ -74,18 +74,24 @@ extension RoutingReader {
 
 /// Matching by the letter of section 4.7, for comparison.
 func naiveMatch(filter: String, topic: String) -> Bool {
-    let filterLevels = filter.split(separator: "/", omittingEmptySubsequences: false)
-    let topicLevels = topic.split(separator: "/", omittingEmptySubsequences: false)
-    if topic.hasPrefix("$"), filterLevels[0] == "#" || filterLevels[0] == "+" {
+    naiveMatch(filter: naiveLevels(filter), topic: naiveLevels(topic))
+}
+
+func naiveLevels(_ text: String) -> [[UInt8]] {
+    text.utf8.split(separator: 0x2f, omittingEmptySubsequences: false).map { [UInt8]($0) }
+}
+
+func naiveMatch(filter: [[UInt8]], topic: [[UInt8]]) -> Bool {
+    if topic[0].first == 0x24, filter[0] == [0x23] || filter[0] == [0x2b] {
         return false
     }
-    for (index, level) in filterLevels.enumerated() {
-        if level == "#" {
+    for (index, level) in filter.enumerated() {
+        if level == [0x23] {
             return true
         }
-        guard index < topicLevels.count, level == "+" || level == topicLevels[index] else {
+        guard index < topic.count, level == [0x2b] || level == topic[index] else {
             return false
         }
     }
-    return filterLevels.count == topicLevels.count
+    return filter.count == topic.count
 }
