@@ -185,7 +185,7 @@ extension Instance {
     }
 
     mutating func expireSuspicions() {
-        for (name, suspicion) in self.suspicions {
+        for (name, suspicion) in self.suspicions.sorted(by: { $0.key < $1.key }) {
             let deadline = suspicion.deadline(witnesses: self.witnesses(against: name, suspicion))
             guard deadline <= self.now, let peer = self.peers[name] else { continue }
             self.merge(dead: Accusation(incarnation: peer.incarnation, node: name, from: self.name))

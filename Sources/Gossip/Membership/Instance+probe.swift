@@ -87,7 +87,8 @@ extension Instance {
 
     /// Moves on the probes that are due: asks others, or draws the conclusion.
     mutating func continueProbes() {
-        for (sequence, probe) in self.probes where probe.nextDeadline <= self.now {
+        // Here and below in order, because that of a dictionary differs from run to run and a simulation must not.
+        for (sequence, probe) in self.probes.sorted(by: { $0.key < $1.key }) where probe.nextDeadline <= self.now {
             guard let peer = self.peers[probe.target], peer.isActive else {
                 self.probes[sequence] = nil
                 continue
@@ -174,7 +175,7 @@ extension Instance {
     }
 
     mutating func expireRelays() {
-        for (sequence, relay) in self.relays where relay.deadline <= self.now {
+        for (sequence, relay) in self.relays.sorted(by: { $0.key < $1.key }) where relay.deadline <= self.now {
             self.relays[sequence] = nil
             guard relay.wantsNack else { continue }
             self.send([Message.nack(sequence: relay.askerSequence).encoded()], to: relay.asker, peer: nil)
@@ -206,7 +207,6 @@ extension Instance {
     ///
     /// - Parameter count: With at least as many as there are, all of them.
     mutating func randomPeers(_ count: Int, where isWanted: (Peer) -> Bool) -> [Peer] {
-        // Sorted, because the order of a dictionary differs from run to run and a simulation must not.
         var candidates = self.peers.values.filter(isWanted).sorted { $0.name < $1.name }
         guard candidates.count > count else { return candidates }
         for index in 0..<count {

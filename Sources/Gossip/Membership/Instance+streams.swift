@@ -81,6 +81,7 @@ extension Instance {
 
     private func table(isJoin: Bool) -> [UInt8] {
         var exchange = PushPull(isJoin: isJoin)
+        if self.lamportTime > 0 { exchange.userState = SerfIntent.userState(time: self.lamportTime) }
         let ownState: MemberState = if case .running = self.phase { .alive } else { .left }
         exchange.entries.append(.init(alive: self.ownAlive, state: ownState.rawValue))
         for peer in self.peers.values.sorted(by: { $0.name < $1.name }) {

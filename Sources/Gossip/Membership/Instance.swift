@@ -95,7 +95,7 @@ struct Instance: Sendable {
         self.incarnation = max(1, min(settings.incarnation, Self.incarnationMax))
         self.tags = settings.tags
         self.tags[Member.epochTag] = String(settings.bootEpoch)
-        self.meta = SerfTags.encode(self.tags)
+        self.meta = SerfTags.encode(self.tags, bootEpoch: settings.bootEpoch)
         self.now = now
         var generator = SeededGenerator(seed: settings.randomSeed)
         self.sequence = UInt32.random(in: 1...UInt32.max / 2, using: &generator)
@@ -170,12 +170,10 @@ struct Instance: Sendable {
     /// - Returns: nil, with nothing changed, if the tags do not fit the meta.
     mutating func setTags(_ tags: [String: String], now: NIODeadline) -> [Directive]? {
         self.now = now
-        var tags = tags
-        tags[Member.epochTag] = String(self.settings.bootEpoch)
-        let meta = SerfTags.encode(tags)
+        let meta = SerfTags.encode(tags, bootEpoch: self.settings.bootEpoch)
         guard meta.count <= SerfTags.bytesMax else { return nil }
         guard meta != self.meta else { return [] }
-        self.tags = tags
+        self.tags = SerfTags.decode(meta)
         self.meta = meta
         self.raiseIncarnation(above: self.incarnation)
         return self.finish()

@@ -75,9 +75,7 @@ package struct GossipConfiguration: Sendable {
         for port in [self.port] + self.seeds.map(\.port) + [self.advertise?.port ?? 1] {
             guard (0...65_535).contains(port) else { throw .invalidPort(port) }
         }
-        var tags = self.tags
-        tags[Member.epochTag] = String(self.bootEpoch)
-        let size = SerfTags.encode(tags).count
+        let size = SerfTags.encode(self.tags, bootEpoch: self.bootEpoch).count
         guard size <= SerfTags.bytesMax else { throw .tagsTooLarge(bytes: size) }
     }
 }

@@ -17,18 +17,20 @@ package final class GossipNode: Sendable {
     private let group: MultiThreadedEventLoopGroup
     private let loop: any EventLoop
     private let shell: NIOLoopBound<GossipShell>
+    private let bootEpoch: UInt64
     /// The port of UDP and TCP that is bound.
     package let boundPort: Int
     /// Where other members are told to find this node.
     package let advertisedAddress: (host: String, port: Int)
 
     private init(
-        group: MultiThreadedEventLoopGroup, shell: NIOLoopBound<GossipShell>, boundPort: Int,
+        group: MultiThreadedEventLoopGroup, shell: NIOLoopBound<GossipShell>, bootEpoch: UInt64, boundPort: Int,
         advertisedAddress: (host: String, port: Int)
     ) {
         self.group = group
         self.loop = group.next()
         self.shell = shell
+        self.bootEpoch = bootEpoch
         self.boundPort = boundPort
         self.advertisedAddress = advertisedAddress
     }
@@ -73,7 +75,7 @@ package final class GossipNode: Sendable {
         }
         try await loop.submit { shell.value.begin(listener, settings) }.get()
         return GossipNode(
-            group: group, shell: shell, boundPort: listener.port,
+            group: group, shell: shell, bootEpoch: configuration.bootEpoch, boundPort: listener.port,
             advertisedAddress: (address.host, Int(address.port)))
     }
 
@@ -102,7 +104,7 @@ package final class GossipNode: Sendable {
             return isTaken
         }
         guard let isTaken else { throw .closed }
-        guard isTaken else { throw .tagsTooLarge(bytes: SerfTags.encode(tags).count) }
+        guard isTaken else { throw .tagsTooLarge(bytes: SerfTags.encode(tags, bootEpoch: self.bootEpoch).count) }
     }
 
     /// Says that a member's process is proven dead, like by a link that broke and a port that refuses: it is declared

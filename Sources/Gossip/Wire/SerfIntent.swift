@@ -43,6 +43,16 @@ struct SerfIntent: Equatable, Sendable {
         return (try? self.fields(&reader))?.time ?? 0
     }
 
+    /// A user state that holds nothing but the member clock. It keeps the clocks of our nodes together, so that one that
+    /// was restarted and talks to no agent directly still leaves with a time that agents take for news.
+    static func userState(time: UInt64) -> [UInt8] {
+        var writer = MessagePackWriter()
+        writer.writeByte(2)
+        writer.writeMap(count: 1)
+        writer.write("LTime", time)
+        return writer.bytes
+    }
+
     private static func fields(_ reader: inout MessagePackReader) throws(WireError) -> (node: String, time: UInt64) {
         let limits = WireLimits.packet
         var node = ""

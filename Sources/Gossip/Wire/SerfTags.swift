@@ -17,6 +17,11 @@ enum SerfTags {
         return writer.bytes
     }
 
+    /// The meta of a node of ours: its tags and which start of it this is.
+    static func encode(_ tags: [String: String], bootEpoch: UInt64) -> [UInt8] {
+        self.encode(tags.merging([Member.epochTag: String(bootEpoch)]) { $1 })
+    }
+
     /// Reads a meta like an agent does: what does not begin with the mark is an old-style role, what is broken has no
     /// tags.
     static func decode(_ meta: [UInt8]) -> [String: String] {
