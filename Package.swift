@@ -59,7 +59,8 @@ let package = Package(
             name: "LocalBrokerTests",
             dependencies: ["LocalBroker", "Protocol", nioCore, nioPosix, nioEmbedded], swiftSettings: settings),
         .testTarget(
-            name: "GossipTests", dependencies: ["Gossip", nioCore, nioPosix, nioEmbedded], swiftSettings: settings),
+            name: "GossipTests", dependencies: ["Gossip", nioCore, nioPosix, logging],
+            resources: [.copy("Fixtures/golden.json")], swiftSettings: settings),
         .testTarget(
             name: "ClusterTests",
             dependencies: ["Cluster", "LocalBroker", "Protocol", "Gossip", nioCore, nioPosix, nioEmbedded],
