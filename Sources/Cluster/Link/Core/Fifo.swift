@@ -41,15 +41,11 @@ struct Fifo<Element> {
         self.head = 0
     }
 
-    /// Removes the oldest element that `matches`.
-    mutating func removeFirst(where matches: (Element) -> Bool) -> Element? {
-        for index in self.head..<self.elements.count {
-            guard let element = self.elements[index], matches(element) else { continue }
-            if index == self.head { return self.popFirst() }
-            self.elements.remove(at: index)
-            return element
-        }
-        return nil
+    /// Removes what `isUnwanted`, asked oldest first.
+    mutating func removeAll(where isUnwanted: (Element) -> Bool) {
+        self.elements.removeFirst(self.head)
+        self.head = 0
+        self.elements.removeAll { element in element.map(isUnwanted) ?? true }
     }
 
     /// All elements, oldest first.

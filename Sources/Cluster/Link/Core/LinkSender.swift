@@ -63,6 +63,8 @@ package struct LinkSender: Sendable {
     package private(set) var bytes = 0
     package private(set) var messages = 0
 
+    /// Messages in batches that can be dropped: QoS 0 alone, not yet sent.
+    private var droppableMessages = 0
     private var unacknowledged = Fifo<Batch>()
     private var unsent = Fifo<Batch>()
     private var nextSequence: UInt64 = 1
@@ -89,10 +91,12 @@ package struct LinkSender: Sendable {
         var offset = 0
         while offset < span.byteCount {
             let step = try RecordWalk.step(span, at: offset)
-            // QoS 0 that would only wait in a full queue is left out; it needs no number, so nobody misses it.
-            let isUnwanted = self.isCongested && step.qos == 0
+            // With QoS 1 and 2 alone above the mark, this would be the oldest of QoS 0 and the first to be dropped.
+            let isUnwanted = step.qos == 0 && self.isSequencedAboveHighWater
             let isTooLong = step.end - offset > self.limits.recordBytesMax
-            if isUnwanted || isTooLong || step.end - cut.start > self.limits.batchBytes {
+            // In a full queue QoS 0 is kept apart, so that it can be dropped.
+            let isOtherKind = self.isCongested && cut.count > 0 && (step.qos > 0) != (cut.sequenced > 0)
+            if isUnwanted || isTooLong || isOtherKind || step.end - cut.start > self.limits.batchBytes {
                 self.append(cut, end: offset, of: records)
                 cut = RecordCut(start: offset)
             }
@@ -134,6 +138,7 @@ package struct LinkSender: Sendable {
     private mutating func append(_ content: RecordBatch) {
         self.bytes += content.records.readableBytes
         self.messages += content.count
+        if content.sequenced == 0 { self.droppableMessages += content.count }
         let first = content.sequenced > 0 ? self.nextSequence : 0
         self.nextSequence += UInt64(content.sequenced)
         if !self.unsent.isEmpty, let last = self.unsent.last, Self.canJoin(last, content) {
@@ -156,10 +161,28 @@ package struct LinkSender: Sendable {
         self.bytes > self.limits.bytesMax / 2 || self.messages > self.limits.messagesMax / 2
     }
 
+    private var isSequencedAboveHighWater: Bool {
+        self.isCongested && self.isAboveHighWater && self.droppableMessages == 0
+    }
+
     private mutating func dropAboveHighWater() {
         guard self.isAboveHighWater else { return }
         self.isCongested = true
-        while self.isAboveHighWater, let batch = self.unsent.removeFirst(where: { $0.content.sequenced == 0 }) {
+        guard self.droppableMessages > 0 else { return }
+        // An eighth below the mark in one pass over the queue, so that it need not be walked for each message.
+        let bytesTarget = self.limits.bytesMax / 16 * 7
+        let messagesTarget = self.limits.messagesMax / 16 * 7
+        var dropped: [Batch] = []
+        var bytes = self.bytes
+        var messages = self.messages
+        self.unsent.removeAll { batch in
+            guard batch.content.sequenced == 0, bytes > bytesTarget || messages > messagesTarget else { return false }
+            bytes -= batch.bytes
+            messages -= batch.content.count
+            dropped.append(batch)
+            return true
+        }
+        for batch in dropped {
             self.counters.droppedAtMostOnce += UInt64(batch.content.count)
             self.release(batch)
         }
@@ -168,6 +191,7 @@ package struct LinkSender: Sendable {
     private mutating func release(_ batch: Batch) {
         self.bytes -= batch.bytes
         self.messages -= batch.content.count
+        if batch.content.sequenced == 0 { self.droppableMessages -= batch.content.count }
         if self.isCongested, self.bytes <= self.limits.bytesMax / 4, self.messages <= self.limits.messagesMax / 4 {
             self.isCongested = false
         }
