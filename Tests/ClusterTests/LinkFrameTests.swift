@@ -6,7 +6,12 @@ import Testing
 /// One frame of each kind, and its bytes written by hand.
 enum GoldenFrames {
     static let hello = LinkHello(
-        origin: "a", originEpoch: 0x0102_0304_0506_0708, target: "bc", targetEpoch: 9, stream: 3)
+        origin: "a",
+        originEpoch: 0x0102_0304_0506_0708,
+        target: "bc",
+        targetEpoch: 9,
+        stream: 3
+    )
     static let digests = (0..<256).map { UInt64($0) }
 
     static let all: [(LinkFrame, String)] = [
@@ -18,8 +23,16 @@ enum GoldenFrames {
         (
             .helloAnswer(
                 LinkHelloAnswer(
-                    verdict: .accepted, version: 1, compression: .zstd, name: "bc", epoch: 9, sequence: 300,
-                    tableSequence: 2, frameBytesMax: 0x0100_0000)),
+                    verdict: .accepted,
+                    version: 1,
+                    compression: .zstd,
+                    name: "bc",
+                    epoch: 9,
+                    sequence: 300,
+                    tableSequence: 2,
+                    frameBytesMax: 0x0100_0000
+                )
+            ),
             "28 02 44 4e 4c 4b 00 01 01 00 00 00 00 00 00 00 00 09 00 00 00 00 00 00 01 2c "
                 + "00 00 00 00 00 00 00 02 01 00 00 00 02 62 63"
         ),
@@ -34,7 +47,8 @@ enum GoldenFrames {
                 firstSequence: 3,
                 changes: [
                     TableChange(filter: Array("a/+".utf8), qos: 1), TableChange(filter: Array("b".utf8), qos: nil),
-                ]),
+                ]
+            ),
             "0c 06 01 03 02 01 03 61 2f 2b ff 01 62"
         ),
         (.snapshotBegin(sequence: 300, count: 1), "05 07 01 ac 02 01"),
@@ -52,8 +66,10 @@ enum GoldenFrames {
         (.snapshotRequest, "02 0d 01"),
         (
             .retainedRequest(digests: digests),
-            "81 10 0e " + digests.map { "00 00 00 00 00 00 00 " + ByteBuffer(bytes: [UInt8($0)]).hexadecimal }.joined(
-                separator: " ")
+            "81 10 0e "
+                + digests.map { "00 00 00 00 00 00 00 " + ByteBuffer(bytes: [UInt8($0)]).hexadecimal }.joined(
+                    separator: " "
+                )
         ),
         (.goodbye(.superseded), "02 0f 01"),
     ]
@@ -141,6 +157,20 @@ struct LinkFrameTests {
             let buffer = ByteBuffer(bytes: bytes.map(UInt8.init))
             var offset = 0
             #expect(throws: LinkError.self) { try LinkInteger.read(buffer.readableBytesSpan, at: &offset) }
+        }
+    }
+
+    @Test("What cannot become a hello is known by its first bytes")
+    func strangers() throws {
+        var decoder = LinkFrameDecoder(frameBytesMax: 4_096)
+        for byte in ByteBuffer(hexadecimal: "26 01 44 4e 4c 4b 01 01").readableBytesView {
+            #expect(try decoder.canBeHello())
+            decoder.buffer.writeInteger(byte)
+        }
+        #expect(try decoder.canBeHello())
+        for bytes in ["47 45", "26 02", "26 01 44 4e 4c 4c"] {
+            decoder.buffer = ByteBuffer(hexadecimal: bytes)
+            #expect(try !decoder.canBeHello())
         }
     }
 

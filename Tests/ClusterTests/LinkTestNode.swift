@@ -90,7 +90,9 @@ final class LinkTestNode: LinkHost {
         var digests = Array(repeating: UInt64(0), count: LinkProtocol.retainedBuckets)
         for value in self.retained {
             digests[Int(value % 256)] ^= TableDigest.hash(
-                filter: withUnsafeBytes(of: value, Array.init), qos: 0)
+                filter: withUnsafeBytes(of: value, Array.init),
+                qos: 0
+            )
         }
         return digests
     }
@@ -100,7 +102,10 @@ final class LinkTestNode: LinkHost {
         var records = ByteBuffer()
         for value in values.prefix(3) { TestRecord.append(number: value, qos: 1, to: &records) }
         return RetainedChunk(
-            count: min(3, values.count), records: records, next: values.count > 3 ? cursor + 3 : nil)
+            count: min(3, values.count),
+            records: records,
+            next: values.count > 3 ? cursor + 3 : nil
+        )
     }
 
     func applyRetained(_ batch: RecordBatch, from peer: String) {
@@ -124,7 +129,9 @@ struct RunningNode: Sendable {
     let address: SocketAddress
 
     static func start(
-        _ name: String, epoch: UInt64 = 1, port: Int = 0,
+        _ name: String,
+        epoch: UInt64 = 1,
+        port: Int = 0,
         configure: @Sendable (inout LinkConfiguration) -> Void = { _ in }
     ) async throws -> RunningNode {
         let loop = MultiThreadedEventLoopGroup.singleton.next()
@@ -149,7 +156,9 @@ struct RunningNode: Sendable {
         self.address = address
     }
 
-    func run<Result: Sendable>(_ body: @escaping @Sendable (LinkTestNode, LinkHub) throws -> Result) async throws
+    func run<Result: Sendable>(
+        _ body: @escaping @Sendable (LinkTestNode, LinkHub) throws -> Result
+    ) async throws
         -> Result
     {
         try await self.loop.submit { try body(self.bound.value.0, self.bound.value.1) }.get()
@@ -179,7 +188,8 @@ struct RunningNode: Sendable {
 
     /// Waits for a condition, which is asked again after each millisecond of the loop.
     func wait(
-        seconds: Int64 = 20, for condition: @escaping @Sendable (LinkTestNode.Seen, [LinkStatistics]) -> Bool
+        seconds: Int64 = 20,
+        for condition: @escaping @Sendable (LinkTestNode.Seen, [LinkStatistics]) -> Bool
     ) async throws -> Bool {
         let deadline = NIODeadline.now() + .seconds(seconds)
         while NIODeadline.now() < deadline {

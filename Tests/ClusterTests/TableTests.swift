@@ -41,7 +41,8 @@ struct TableTests {
                         Int.random(in: 0..<3, using: &self.generator) == 0
                         ? nil : UInt8.random(in: 0...2, using: &self.generator)
                     return TableChange(filter: filter, qos: qos)
-                })
+                }
+            )
         }
 
         /// Sends one frame; with `losing` it goes missing, as no connection would let it.
@@ -70,7 +71,10 @@ struct TableTests {
         mutating func startSnapshot() {
             guard self.snapshot == nil else { return }
             self.snapshot = SnapshotCursor(
-                sequence: self.owner.sequence, digest: self.owner.digest, entries: self.owner.all)
+                sequence: self.owner.sequence,
+                digest: self.owner.digest,
+                entries: self.owner.all
+            )
             self.cursor = self.owner.sequence
         }
 
@@ -91,7 +95,9 @@ struct TableTests {
             case .snapshotWanted: self.startSnapshot()
             case .changed(let changes): for change in changes { self.routes[change.filter] = change.qos }
             case .replaced(let all):
-                self.routes = Dictionary(uniqueKeysWithValues: all.compactMap { change in change.qos.map { (change.filter, $0) } })
+                self.routes = Dictionary(
+                    uniqueKeysWithValues: all.compactMap { change in change.qos.map { (change.filter, $0) } }
+                )
             }
         }
     }
@@ -124,7 +130,8 @@ struct TableTests {
         #expect(try table.onDelta(firstSequence: 1, [self.change("a", 1)]) == .nothing)
         #expect(
             try table.onDelta(firstSequence: 1, [self.change("a", 1), self.change("b", 0)])
-                == .changed([self.change("b", 0)]))
+                == .changed([self.change("b", 0)])
+        )
         #expect(try table.onDelta(firstSequence: 4, [self.change("d", 1)]) == .snapshotWanted)
         #expect(try table.onDelta(firstSequence: 5, [self.change("e", 1)]) == .nothing)
         #expect(table.sequence == 2)
@@ -165,9 +172,10 @@ struct TableTests {
 
     @Test("Without a key only loopback, link-local and private addresses are talked to")
     func addresses() throws {
-        for address in ["127.0.0.2", "10.1.2.3", "172.16.0.1", "172.31.255.1", "192.168.1.1", "169.254.1.1", "::1",
-            "fd00::1", "fe80::1", "::ffff:10.0.0.1"]
-        {
+        for address in [
+            "127.0.0.2", "10.1.2.3", "172.16.0.1", "172.31.255.1", "192.168.1.1", "169.254.1.1", "::1",
+            "fd00::1", "fe80::1", "::ffff:10.0.0.1",
+        ] {
             #expect(AddressRule.isPrivate(try SocketAddress(ipAddress: address, port: 1)))
         }
         for address in ["8.8.8.8", "172.32.0.1", "172.15.0.1", "11.0.0.1", "2001:db8::1", "::ffff:8.8.8.8"] {

@@ -33,7 +33,10 @@ var fuzzInputs: Int {
 enum TestRecord {
     /// Appends one record behind its length.
     static func append(
-        topic: String = "t", qos: UInt8, payload: some Collection<UInt8>, to buffer: inout ByteBuffer
+        topic: String = "t",
+        qos: UInt8,
+        payload: some Collection<UInt8>,
+        to buffer: inout ByteBuffer
     ) {
         var record = ByteBuffer()
         record.writeInteger(qos)
@@ -66,7 +69,10 @@ enum TestRecord {
         var buffer = ByteBuffer()
         for (number, qos) in numbers { Self.append(number: number, qos: qos, to: &buffer) }
         return RecordBatch(
-            count: numbers.count, sequenced: numbers.count(where: { $0.1 > 0 }), records: buffer)
+            count: numbers.count,
+            sequenced: numbers.count(where: { $0.1 > 0 }),
+            records: buffer
+        )
     }
 }
 

@@ -13,7 +13,10 @@ struct ZstdTests {
         var wire = ByteBuffer()
         for (index, piece) in pieces.enumerated() {
             try compressor.compress(
-                piece, flush: (index + 1).isMultiple(of: flushEvery) || index == pieces.count - 1, into: &wire)
+                piece,
+                flush: (index + 1).isMultiple(of: flushEvery) || index == pieces.count - 1,
+                into: &wire
+            )
             bytes += wire.readableBytes
             while try decompressor.decompress(&wire, into: &output, outputBytesMax: 4_096) {}
             wire.clear()
@@ -32,7 +35,10 @@ struct ZstdTests {
         #expect(try self.roundTrip(pieces, flushEvery: flushEvery).output == expected)
     }
 
-    @Test("A 176-byte telemetry publish costs at most 40 bytes flushed each and 25 under load", arguments: [1, 10, 100])
+    @Test(
+        "A 176-byte telemetry publish costs at most 40 bytes flushed each and 25 under load",
+        arguments: [1, 10, 100]
+    )
     func telemetry(publishers: Int) throws {
         for (count, bytesMax) in [(1, 40.0), (16, 25.0)] {
             var telemetry = Telemetry(publishers: publishers)

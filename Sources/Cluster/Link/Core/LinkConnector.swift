@@ -41,7 +41,9 @@ package struct LinkConnector: Hashable, Sendable {
 
     /// The attempt or the connection has ended.
     package mutating func onDown(
-        _ ending: Ending, wasConnected: Bool, using generator: inout some RandomNumberGenerator
+        _ ending: Ending,
+        wasConnected: Bool,
+        using generator: inout some RandomNumberGenerator
     ) -> Instruction {
         let isProof = ending == .reborn || (ending == .connectionRefused && self.wasUp)
         if wasConnected, self.failures == 0 {

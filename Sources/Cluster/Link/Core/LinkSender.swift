@@ -21,7 +21,9 @@ package struct LinkSender: Sendable {
         package var batchBytes: Int
 
         package init(
-            bytesMax: Int = 64 << 20, messagesMax: Int = 1_000_000, recordBytesMax: Int = 16 << 20,
+            bytesMax: Int = 64 << 20,
+            messagesMax: Int = 1_000_000,
+            recordBytesMax: Int = 16 << 20,
             batchBytes: Int = 256 << 10
         ) {
             self.bytesMax = bytesMax

@@ -35,6 +35,19 @@ package struct LinkFrameDecoder: Sendable {
         return span.byteCount - start >= Int(length) ? Int(length) : nil
     }
 
+    /// Whether what has arrived so far can be the beginning of a hello: a stranger need not be waited for.
+    package func canBeHello() throws(LinkError) -> Bool {
+        let span = self.buffer.readableBytesSpan
+        var offset = 0
+        guard try LinkInteger.read(span, at: &offset, bytesMax: 5) != nil else { return true }
+        for byte in [LinkFrameType.hello.rawValue, 0x44, 0x4E, 0x4C, 0x4B] {
+            guard offset < span.byteCount else { return true }
+            guard span.unsafeLoad(fromByteOffset: offset, as: UInt8.self) == byte else { return false }
+            offset += 1
+        }
+        return true
+    }
+
     /// Gives back the memory of frames already read. Called once a read, not once a frame.
     package mutating func reclaim() {
         if self.buffer.readableBytes == 0 {
@@ -95,8 +108,12 @@ package struct LinkFrameDecoder: Sendable {
         case .heartbeat:
             return .heartbeat(
                 LinkHeartbeat(
-                    sequence: try reader.linkInteger(), tableSequence: try reader.linkInteger(),
-                    tableDigest: try reader.integer(), retainedDigest: try reader.integer()))
+                    sequence: try reader.linkInteger(),
+                    tableSequence: try reader.linkInteger(),
+                    tableDigest: try reader.integer(),
+                    retainedDigest: try reader.integer()
+                )
+            )
         case .acknowledgement:
             return .acknowledgement(sequence: try reader.linkInteger(), tableSequence: try reader.linkInteger())
         case .snapshotRequest:
@@ -125,8 +142,16 @@ package struct LinkFrameDecoder: Sendable {
         // A later version may say more; what it adds is not ours to judge.
         _ = reader.rest()
         return LinkHello(
-            versionMin: versionMin, versionMax: versionMax, compressionOffered: compression, lane: lane,
-            origin: origin, originEpoch: originEpoch, target: target, targetEpoch: targetEpoch, stream: stream)
+            versionMin: versionMin,
+            versionMax: versionMax,
+            compressionOffered: compression,
+            lane: lane,
+            origin: origin,
+            originEpoch: originEpoch,
+            target: target,
+            targetEpoch: targetEpoch,
+            stream: stream
+        )
     }
 
     private static func helloAnswer(_ reader: inout BodyReader) throws(LinkError) -> LinkHelloAnswer {
@@ -148,8 +173,15 @@ package struct LinkFrameDecoder: Sendable {
         let name = try reader.name()
         _ = reader.rest()
         return LinkHelloAnswer(
-            verdict: verdict, version: version, compression: compression, name: name, epoch: epoch,
-            sequence: sequence, tableSequence: tableSequence, frameBytesMax: frameBytesMax)
+            verdict: verdict,
+            version: version,
+            compression: compression,
+            name: name,
+            epoch: epoch,
+            sequence: sequence,
+            tableSequence: tableSequence,
+            frameBytesMax: frameBytesMax
+        )
     }
 
     private static func records(_ reader: inout BodyReader) throws(LinkError) -> RecordBatch {
@@ -170,7 +202,8 @@ package struct LinkFrameDecoder: Sendable {
                 throw LinkError(.malformed, "an impossible entry of a table")
             }
             changes.append(
-                TableChange(filter: try reader.bytes(Int(length)), qos: qos == LinkFrame.removed ? nil : qos))
+                TableChange(filter: try reader.bytes(Int(length)), qos: qos == LinkFrame.removed ? nil : qos)
+            )
         }
         return changes
     }

@@ -39,9 +39,15 @@ package struct LinkHello: Hashable, Sendable {
     package var stream: UInt64
 
     package init(
-        versionMin: UInt8 = LinkProtocol.versionMin, versionMax: UInt8 = LinkProtocol.versionMax,
-        compressionOffered: UInt8 = 1, lane: UInt8 = 0, origin: String, originEpoch: UInt64, target: String,
-        targetEpoch: UInt64, stream: UInt64
+        versionMin: UInt8 = LinkProtocol.versionMin,
+        versionMax: UInt8 = LinkProtocol.versionMax,
+        compressionOffered: UInt8 = 1,
+        lane: UInt8 = 0,
+        origin: String,
+        originEpoch: UInt64,
+        target: String,
+        targetEpoch: UInt64,
+        stream: UInt64
     ) {
         self.versionMin = versionMin
         self.versionMax = versionMax
@@ -56,7 +62,8 @@ package struct LinkHello: Hashable, Sendable {
 
     /// The highest version both sides speak, or `nil` if there is none.
     package func commonVersion(
-        minimum: UInt8 = LinkProtocol.versionMin, maximum: UInt8 = LinkProtocol.versionMax
+        minimum: UInt8 = LinkProtocol.versionMin,
+        maximum: UInt8 = LinkProtocol.versionMax
     ) -> UInt8? {
         let highest = min(self.versionMax, maximum)
         return highest >= max(self.versionMin, minimum) ? highest : nil
@@ -97,8 +104,14 @@ package struct LinkHelloAnswer: Hashable, Sendable {
     package var frameBytesMax: UInt32
 
     package init(
-        verdict: Verdict, version: UInt8 = 0, compression: LinkCompression = .none, name: String, epoch: UInt64,
-        sequence: UInt64 = 0, tableSequence: UInt64 = 0, frameBytesMax: UInt32 = 0
+        verdict: Verdict,
+        version: UInt8 = 0,
+        compression: LinkCompression = .none,
+        name: String,
+        epoch: UInt64,
+        sequence: UInt64 = 0,
+        tableSequence: UInt64 = 0,
+        frameBytesMax: UInt32 = 0
     ) {
         self.verdict = verdict
         self.version = version

@@ -20,7 +20,9 @@ enum LinkInteger {
     /// - Throws: `malformed` when it is longer than `bytesMax`, does not fit, or is not in its shortest form. One number
     ///   has one encoding, so that digests and golden frames can be compared as bytes.
     static func read(
-        _ span: RawSpan, at offset: inout Int, bytesMax: Int = LinkInteger.bytesMax
+        _ span: RawSpan,
+        at offset: inout Int,
+        bytesMax: Int = LinkInteger.bytesMax
     ) throws(LinkError) -> UInt64? {
         var value: UInt64 = 0
         var shift: UInt64 = 0

@@ -107,12 +107,18 @@ package final class IncomingLink: ChannelDuplexHandler {
             var hasMore = false
             if let decompressor = self.decompressor {
                 hasMore = try decompressor.decompress(
-                    &self.input, into: &self.decoder.buffer, outputBytesMax: 256 << 10)
+                    &self.input,
+                    into: &self.decoder.buffer,
+                    outputBytesMax: 256 << 10
+                )
             } else {
                 self.decoder.buffer.writeBuffer(&self.input)
             }
             let made = self.decoder.buffer.readableBytes - before
             self.peer?.statistics.bytesReceivedRaw += UInt64(made)
+            if self.peer == nil, try !self.decoder.canBeHello() {
+                throw LinkError(.notALink, "the first bytes are no hello")
+            }
             while let frame = try self.decoder.next() {
                 try self.onFrame(frame)
                 if self.isClosed { return false }

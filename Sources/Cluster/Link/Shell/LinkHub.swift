@@ -44,7 +44,8 @@ package final class LinkHub {
     package func listen(host address: String, port: Int) -> EventLoopFuture<SocketAddress> {
         let bound = NIOLoopBound(self, eventLoop: self.loop)
         self.heartbeat = self.loop.scheduleRepeatedTask(
-            initialDelay: self.configuration.heartbeatInterval, delay: self.configuration.heartbeatInterval
+            initialDelay: self.configuration.heartbeatInterval,
+            delay: self.configuration.heartbeatInterval
         ) { _ in bound.value.onHeartbeat() }
         return ServerBootstrap(group: self.loop)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -66,7 +67,8 @@ package final class LinkHub {
         else {
             self.logger.warning(
                 "a link from a public address is refused: that needs a cluster key",
-                metadata: ["address": "\(channel.remoteAddress.map { "\($0)" } ?? "?")"])
+                metadata: ["address": "\(channel.remoteAddress.map { "\($0)" } ?? "?")"]
+            )
             throw LinkError(.strangerAddress, "links without a cluster key are for private addresses")
         }
         guard !self.isStopping, self.incoming.count < self.peers.count + self.configuration.strangersMax else {
@@ -124,11 +126,21 @@ package final class LinkHub {
         }
         let kept = self.gone.removeValue(forKey: name).flatMap { $0.epoch == epoch ? $0 : nil }
         let outgoing = OutgoingLink(
-            name: name, epoch: epoch, address: address, stream: self.nextStream(), hub: self)
+            name: name,
+            epoch: epoch,
+            address: address,
+            stream: self.nextStream(),
+            hub: self
+        )
         let peerHost = self.host.attach(peer: name) { [weak outgoing] in outgoing?.onPending() }
         let peer = LinkPeer(
-            name: name, epoch: epoch, host: peerHost, outgoing: outgoing, receiver: kept?.receiver ?? LinkReceiver(),
-            table: kept?.table ?? PeerTable())
+            name: name,
+            epoch: epoch,
+            host: peerHost,
+            outgoing: outgoing,
+            receiver: kept?.receiver ?? LinkReceiver(),
+            table: kept?.table ?? PeerTable()
+        )
         outgoing.peer = peer
         self.peers[name] = peer
         if let kept, kept.table.count > 0 { peerHost.replaceRoutes(kept.table.all) }
@@ -148,8 +160,11 @@ package final class LinkHub {
         peer.outgoing.stopNow()
         guard keepsState else { return }
         self.gone[peer.name] = GonePeer(
-            epoch: peer.epoch, receiver: peer.receiver, table: peer.table,
-            until: .now() + self.configuration.goneGrace)
+            epoch: peer.epoch,
+            receiver: peer.receiver,
+            table: peer.table,
+            until: .now() + self.configuration.goneGrace
+        )
     }
 
     /// Starts a new sequence space; the numbers grow over the whole life of the process.
@@ -173,8 +188,11 @@ package final class LinkHub {
     /// - Returns: the answer, and the peer when it is accepted.
     func admit(_ hello: LinkHello, link: IncomingLink) -> (LinkHelloAnswer, LinkPeer?) {
         var answer = LinkHelloAnswer(
-            verdict: .accepted, name: self.configuration.name, epoch: self.configuration.epoch,
-            frameBytesMax: UInt32(clamping: self.configuration.frameBytesMax))
+            verdict: .accepted,
+            name: self.configuration.name,
+            epoch: self.configuration.epoch,
+            frameBytesMax: UInt32(clamping: self.configuration.frameBytesMax)
+        )
         let peer = self.peers[hello.origin]
         answer.verdict = self.verdict(hello, peer)
         guard answer.verdict == .accepted, let peer, let version = hello.commonVersion() else { return (answer, nil) }
@@ -212,10 +230,12 @@ package final class LinkHub {
     func onIncomingFailure(_ error: LinkError, peer: String?, address: SocketAddress?) {
         let level: Logger.Level = error.code == .goodbye || error.code == .refused ? .debug : .warning
         self.logger.log(
-            level: level, "incoming link ended",
+            level: level,
+            "incoming link ended",
             metadata: [
                 "peer": "\(peer ?? "?")", "address": "\(address.map { "\($0)" } ?? "?")", "reason": "\(error)",
-            ])
+            ]
+        )
     }
 
     // MARK: Time

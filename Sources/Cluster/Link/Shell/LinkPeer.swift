@@ -15,7 +15,11 @@ package final class LinkPeer {
     var statistics = LinkStatistics()
 
     init(
-        name: String, epoch: UInt64, host: any LinkPeerHost, outgoing: OutgoingLink, receiver: LinkReceiver,
+        name: String,
+        epoch: UInt64,
+        host: any LinkPeerHost,
+        outgoing: OutgoingLink,
+        receiver: LinkReceiver,
         table: PeerTable
     ) {
         self.name = name

@@ -76,7 +76,8 @@ package final class OutgoingLink {
             self.phase = .stopped
             self.hub.logger.error(
                 "a member has a public address: links there need a cluster key",
-                metadata: ["peer": "\(self.name)", "address": "\(self.address)"])
+                metadata: ["peer": "\(self.name)", "address": "\(self.address)"]
+            )
             return
         }
         self.phase = .connecting
@@ -109,8 +110,13 @@ package final class OutgoingLink {
         self.lastHeard = .now()
         let configuration = self.hub.configuration
         let hello = LinkHello(
-            compressionOffered: configuration.compressionLevel == nil ? 0 : 1, origin: configuration.name,
-            originEpoch: configuration.epoch, target: self.name, targetEpoch: self.epoch, stream: self.sender.stream)
+            compressionOffered: configuration.compressionLevel == nil ? 0 : 1,
+            origin: configuration.name,
+            originEpoch: configuration.epoch,
+            target: self.name,
+            targetEpoch: self.epoch,
+            stream: self.sender.stream
+        )
         var buffer = channel.allocator.buffer(capacity: 128)
         LinkFrame.hello(hello).encode(into: &buffer)
         channel.writeAndFlush(buffer, promise: nil)
@@ -135,7 +141,10 @@ package final class OutgoingLink {
         self.forgetConnection()
         self.phase = .waiting
         let instruction = self.connector.onDown(
-            ending, wasConnected: wasConnected, using: &self.hub.generator)
+            ending,
+            wasConnected: wasConnected,
+            using: &self.hub.generator
+        )
         if instruction.isProofOfDeath { self.hub.host.confirmDead(name: self.name, epoch: self.epoch) }
         if self.isStopping { return self.stopNow() }
         // The host may have declared the member gone just now.
@@ -157,7 +166,10 @@ package final class OutgoingLink {
         guard let channel = self.channel else { return }
         let level: Logger.Level = error.code == .goodbye || error.code == .refused ? .info : .warning
         self.hub.logger.log(
-            level: level, "link given up", metadata: ["peer": "\(self.name)", "reason": "\(error)"])
+            level: level,
+            "link given up",
+            metadata: ["peer": "\(self.name)", "reason": "\(error)"]
+        )
         let wasUp = self.phase == .up
         let isRebirth = self.lastRefusal == .wrongTarget && error.code == .refused
         self.handler = nil
@@ -224,7 +236,9 @@ package final class OutgoingLink {
         self.tableCursor = answer.tableSequence
         self.tableAcknowledged = answer.tableSequence
         self.hub.logger.info(
-            "link up", metadata: ["peer": "\(self.name)", "compression": "\(answer.compression)"])
+            "link up",
+            metadata: ["peer": "\(self.name)", "compression": "\(answer.compression)"]
+        )
         try self.output?.send(.position(nextSequence: next))
         self.collect()
         self.drain()
@@ -282,7 +296,8 @@ package final class OutgoingLink {
         self.wasCongested = self.sender.isCongested
         self.hub.logger.notice(
             self.wasCongested ? "a peer is behind: publishers are held back" : "a peer has caught up",
-            metadata: ["peer": "\(self.name)", "bytes": "\(self.sender.bytes)"])
+            metadata: ["peer": "\(self.name)", "bytes": "\(self.sender.bytes)"]
+        )
         self.peer?.host.congestionChanged(self.wasCongested)
     }
 
@@ -371,8 +386,13 @@ package final class OutgoingLink {
             try output.send(
                 .heartbeat(
                     LinkHeartbeat(
-                        sequence: self.sender.lastSentSequence, tableSequence: table.sequence,
-                        tableDigest: table.digest, retainedDigest: digest)))
+                        sequence: self.sender.lastSentSequence,
+                        tableSequence: table.sequence,
+                        tableDigest: table.digest,
+                        retainedDigest: digest
+                    )
+                )
+            )
             try output.flush()
         } catch {
             self.fail(error)
@@ -427,7 +447,9 @@ package final class OutgoingLink {
     private func report(lost: Int) {
         guard lost > 0 else { return }
         self.hub.logger.warning(
-            "messages for a gone peer are dropped", metadata: ["peer": "\(self.name)", "messages": "\(lost)"])
+            "messages for a gone peer are dropped",
+            metadata: ["peer": "\(self.name)", "messages": "\(lost)"]
+        )
     }
 }
 

@@ -39,7 +39,10 @@ package final class ZstdCompressor {
     }
 
     private func step(
-        _ input: ByteBuffer, from consumed: inout Int, _ operation: ZSTD_EndDirective, room: Int,
+        _ input: ByteBuffer,
+        from consumed: inout Int,
+        _ operation: ZSTD_EndDirective,
+        room: Int,
         into output: inout ByteBuffer
     ) throws(LinkError) -> Int {
         var result = 0

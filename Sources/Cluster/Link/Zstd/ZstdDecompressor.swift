@@ -30,7 +30,9 @@ package final class ZstdDecompressor {
     ///
     /// - Returns: whether there may be more to get: call again, after what was made has been dealt with.
     package func decompress(
-        _ input: inout ByteBuffer, into output: inout ByteBuffer, outputBytesMax: Int
+        _ input: inout ByteBuffer,
+        into output: inout ByteBuffer,
+        outputBytesMax: Int
     ) throws(LinkError) -> Bool {
         var made = 0
         while input.readableBytes > 0 || self.mayHoldOutput {
@@ -41,7 +43,9 @@ package final class ZstdDecompressor {
     }
 
     private func step(
-        _ input: inout ByteBuffer, into output: inout ByteBuffer, room: Int
+        _ input: inout ByteBuffer,
+        into output: inout ByteBuffer,
+        room: Int
     ) throws(LinkError) -> Int {
         var result = 0
         var consumed = 0
