@@ -97,15 +97,25 @@ final class LinkTestNode: LinkHost {
         return digests
     }
 
-    func retainedRecords(bucket: Int, cursor: Int, bytesMax: Int) -> RetainedChunk {
-        let values = self.retained.filter { Int($0 % 256) == bucket }.sorted().dropFirst(cursor)
-        var records = ByteBuffer()
-        for value in values.prefix(3) { TestRecord.append(number: value, qos: 1, to: &records) }
-        return RetainedChunk(
-            count: min(3, values.count),
-            records: records,
-            next: values.count > 3 ? cursor + 3 : nil
-        )
+    /// Three values at a time.
+    final class Source: RetainedSource {
+        private var values: ArraySlice<UInt64>
+
+        init(_ values: [UInt64]) {
+            self.values = values[...]
+        }
+
+        func next(bytesMax: Int, recordBytesMax: Int) -> RetainedPart {
+            var records = ByteBuffer()
+            let part = self.values.prefix(3)
+            for value in part { TestRecord.append(number: value, qos: 1, to: &records) }
+            self.values = self.values.dropFirst(3)
+            return RetainedPart(count: part.count, records: records, isLast: self.values.isEmpty)
+        }
+    }
+
+    func retained(inBuckets buckets: [Int]) -> any RetainedSource {
+        Source(self.retained.filter { buckets.contains(Int($0 % 256)) })
     }
 
     func applyRetained(_ batch: RecordBatch, from peer: String) {

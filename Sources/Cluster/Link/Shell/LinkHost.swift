@@ -12,8 +12,8 @@ package protocol LinkHost: AnyObject {
     /// One digest for each bucket of retained messages.
     var retainedDigests: [UInt64] { get }
 
-    /// Retained messages of one bucket, tombstones included, from `cursor` on; 0 is the beginning.
-    func retainedRecords(bucket: Int, cursor: Int, bytesMax: Int) -> RetainedChunk
+    /// The retained messages of some buckets, tombstones included.
+    func retained(inBuckets buckets: [Int]) -> any RetainedSource
 
     /// Retained messages this node may lack: for the store only, subscribers do not hear of them.
     func applyRetained(_ batch: RecordBatch, from peer: String)
@@ -38,16 +38,22 @@ package protocol LinkPeerHost: AnyObject {
     func detach()
 }
 
+/// Retained messages on their way to a peer, handed out as the link takes them.
+package protocol RetainedSource: AnyObject {
+    /// The next ones: about `bytesMax` bytes, none with more than `recordBytesMax`. After the last part it must not be
+    /// asked again.
+    func next(bytesMax: Int, recordBytesMax: Int) -> RetainedPart
+}
+
 /// Some retained messages, as records.
-package struct RetainedChunk: Sendable {
+package struct RetainedPart: Sendable {
     package var count: Int
     package var records: ByteBuffer
-    /// Where to go on in the same bucket, or `nil` at its end.
-    package var next: Int?
+    package var isLast: Bool
 
-    package init(count: Int, records: ByteBuffer, next: Int?) {
+    package init(count: Int, records: ByteBuffer, isLast: Bool) {
         self.count = count
         self.records = records
-        self.next = next
+        self.isLast = isLast
     }
 }

@@ -43,14 +43,11 @@ package final class OutgoingLink {
     // The present connection.
     private var channel: (any Channel)?
     private var handler: OutgoingLinkHandler?
-    private var output: LinkOutput?
+    private var feed: LinkFeed?
     private var lastHeard = NIODeadline.now()
     private var isDrainScheduled = false
-    /// How far the peer has followed this node's table on this connection, and what it has acknowledged of it.
-    private var tableCursor: UInt64 = 0
+    /// How far the peer says it has followed this node's table.
     private var tableAcknowledged: UInt64 = 0
-    private var snapshot: SnapshotCursor?
-    private var retained: RetainedCursor?
 
     private var connects: UInt64 = 0
     private var snapshotsSent: UInt64 = 0
@@ -153,13 +150,15 @@ package final class OutgoingLink {
     }
 
     private func forgetConnection() {
-        self.bytesRaw += self.output?.bytesRaw ?? 0
-        self.bytesSent += self.output?.bytesSent ?? 0
+        if let feed = self.feed {
+            self.bytesRaw += feed.bytesRaw
+            self.bytesSent += feed.bytesSent
+            self.snapshotsSent += feed.snapshotsSent
+            self.retainedSent += feed.retainedSent
+        }
         self.handler = nil
         self.channel = nil
-        self.output = nil
-        self.snapshot = nil
-        self.retained = nil
+        self.feed = nil
     }
 
     func fail(_ error: LinkError) {
@@ -193,11 +192,10 @@ package final class OutgoingLink {
             self.reportCongestion()
             if self.isStopping { self.stopIfDone() }
         case (.up, .snapshotRequest):
-            self.startSnapshot()
+            self.feed?.startSnapshot()
             self.drain()
         case (.up, .retainedRequest(let digests)):
-            let buckets = RetainedSync.differingBuckets(own: self.hub.host.retainedDigests, theirs: digests)
-            self.retained = RetainedCursor(buckets: buckets)
+            self.feed?.startRetained(digests: digests)
             self.drain()
         case (_, .goodbye(let reason)):
             throw LinkError(.goodbye, "\(reason)")
@@ -232,14 +230,19 @@ package final class OutgoingLink {
         self.connects += 1
         self.lastRefusal = nil
         self.connector.onUp()
-        self.output = LinkOutput(channel: channel, compressor: compressor)
-        self.tableCursor = answer.tableSequence
+        let feed = LinkFeed(
+            output: LinkOutput(channel: channel, compressor: compressor),
+            hub: self.hub,
+            tableSequence: answer.tableSequence,
+            recordBytesMax: self.sender.limits.recordBytesMax
+        )
+        self.feed = feed
         self.tableAcknowledged = answer.tableSequence
         self.hub.logger.info(
             "link up",
             metadata: ["peer": "\(self.name)", "compression": "\(answer.compression)"]
         )
-        try self.output?.send(.position(nextSequence: next))
+        try feed.send(.position(nextSequence: next))
         self.collect()
         self.drain()
         self.onHeartbeat(now: .now())
@@ -303,20 +306,9 @@ package final class OutgoingLink {
 
     /// Sends what there is to send while the socket takes it, in turns of bounded length.
     func drain() {
-        guard self.phase == .up, let output = self.output else { return }
+        guard self.phase == .up, let feed = self.feed else { return }
         do throws(LinkError) {
-            var turn = 2 << 20
-            while output.isWritable, turn > 0 {
-                let before = output.bytesRaw
-                let isTableSent = try self.sendTable(output)
-                if let batch = self.sender.next() { try output.send(batch) }
-                try self.sendSnapshotPart(output)
-                try self.sendRetainedPart(output)
-                turn -= Int(output.bytesRaw - before)
-                if isTableSent, output.bytesRaw == before { break }
-            }
-            try output.flush()
-            if turn <= 0 { self.scheduleDrain() }
+            if try feed.drain(self) { self.scheduleDrain() }
         } catch {
             self.fail(error)
         }
@@ -332,68 +324,14 @@ package final class OutgoingLink {
         }
     }
 
-    /// - Returns: whether the peer has been sent all changes.
-    private func sendTable(_ output: LinkOutput) throws(LinkError) -> Bool {
-        guard self.snapshot == nil else { return true }
-        switch self.hub.ownTable.catching(after: self.tableCursor, bytesMax: 256 << 10) {
-        case .upToDate:
-            return true
-        case .changes(let first, let changes):
-            try output.send(.tableDelta(firstSequence: first, changes: changes))
-            self.tableCursor = first + UInt64(changes.count) - 1
-            return false
-        case .snapshot:
-            self.startSnapshot()
-            return true
-        }
-    }
-
-    private func startSnapshot() {
-        // One under way will be what the peer asks for.
-        guard self.snapshot == nil else { return }
-        let table = self.hub.ownTable
-        self.snapshot = SnapshotCursor(sequence: table.sequence, digest: table.digest, entries: table.all)
-        self.tableCursor = table.sequence
-        self.snapshotsSent += 1
-    }
-
-    private func sendSnapshotPart(_ output: LinkOutput) throws(LinkError) {
-        guard let frame = self.snapshot?.next() else { return }
-        try output.send(frame)
-        if case .snapshotEnd = frame { self.snapshot = nil }
-    }
-
-    private func sendRetainedPart(_ output: LinkOutput) throws(LinkError) {
-        guard let frame = self.retained?.next(from: self.hub.host) else { return }
-        try output.send(frame)
-        if case .retainedRecords(let batch, let isLast) = frame {
-            self.retainedSent += UInt64(batch.count)
-            if isLast { self.retained = nil }
-        }
-    }
-
     /// Once every heartbeat interval, and at the beginning of a connection.
     func onHeartbeat(now: NIODeadline) {
-        guard self.phase == .up, let output = self.output else { return }
+        guard self.phase == .up, let feed = self.feed else { return }
         guard now - self.lastHeard <= self.hub.configuration.silenceMax else {
             return self.fail(LinkError(.silence, "nothing heard"))
         }
-        // A heartbeat states what was sent before it; with changes still waiting it would be a lie.
-        let table = self.hub.ownTable
-        guard output.isWritable, self.tableCursor == table.sequence else { return }
-        let digest = self.hub.host.retainedDigests.reduce(0, ^)
         do throws(LinkError) {
-            try output.send(
-                .heartbeat(
-                    LinkHeartbeat(
-                        sequence: self.sender.lastSentSequence,
-                        tableSequence: table.sequence,
-                        tableDigest: table.digest,
-                        retainedDigest: digest
-                    )
-                )
-            )
-            try output.flush()
+            try feed.sendHeartbeat(sequence: self.sender.lastSentSequence)
         } catch {
             self.fail(error)
         }
@@ -417,10 +355,9 @@ package final class OutgoingLink {
     func stopNow() {
         guard self.phase != .stopped else { return }
         let channel = self.channel
-        if self.phase == .up, let output = self.output {
+        if self.phase == .up {
             // The peer will miss nothing but the reason if this cannot be sent any more.
-            try? output.send(.goodbye(.stopping))
-            try? output.flush()
+            try? self.feed?.send(.goodbye(.stopping))
             self.sender.onDisconnected()
         }
         self.report(lost: self.sender.onPeerGone())
@@ -432,11 +369,11 @@ package final class OutgoingLink {
 
     func report(into statistics: inout LinkStatistics) {
         statistics.isUp = self.phase == .up
-        statistics.bytesRaw = self.bytesRaw + (self.output?.bytesRaw ?? 0)
-        statistics.bytesSent = self.bytesSent + (self.output?.bytesSent ?? 0)
+        statistics.bytesRaw = self.bytesRaw + (self.feed?.bytesRaw ?? 0)
+        statistics.bytesSent = self.bytesSent + (self.feed?.bytesSent ?? 0)
         statistics.connects = self.connects
-        statistics.snapshotsSent = self.snapshotsSent
-        statistics.retainedSent = self.retainedSent
+        statistics.snapshotsSent = self.snapshotsSent + (self.feed?.snapshotsSent ?? 0)
+        statistics.retainedSent = self.retainedSent + (self.feed?.retainedSent ?? 0)
         statistics.sender = self.sender.counters
         statistics.queuedBytes = self.sender.bytes
         statistics.queuedMessages = self.sender.messages
