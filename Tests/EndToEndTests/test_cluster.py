@@ -37,7 +37,6 @@ def retained_value(node, topic):
     """What a new subscriber at the node is given."""
     with Client(node) as client:
         client.subscribe(topic, 1)
-        client.publish(topic + "/end", "end", 1)
         client.subscribe(topic + "/end", 1)
         client.publish(topic + "/end", "end", 1)
         message = client.receive()

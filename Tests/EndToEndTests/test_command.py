@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from dunlin import BINARY, PATIENCE, ROOT, Client, unique, until
+from dunlin import BINARY, DISCONNECT, PATIENCE, ROOT, Client, RawSession, unique
 
 SERVER_SHUTTING_DOWN = 0x8B
 
@@ -101,13 +101,13 @@ def test_a_seed_that_does_not_resolve_is_logged(cluster):
 
 def test_sigterm_says_goodbye_and_exits_zero(cluster):
     first, second = cluster.grow(2)
-    modern = Client(first, version=5)
-    old = Client(first, version=4)
     seen = second.log_length()
-    assert first.terminate() == 0
-    for client in (modern, old):
-        until(client.ended.is_set, "the connection ends")
-    assert modern.end_reason == SERVER_SHUTTING_DOWN
+    with RawSession(first, unique("modern"), version=5) as modern, RawSession(first, unique("old")) as old:
+        assert first.terminate() == 0
+        kind, body = modern.packet()
+        assert (kind, body[0]) == (DISCONNECT, SERVER_SHUTTING_DOWN)
+        assert modern.at_end()
+        assert old.at_end()
     second.wait_for_log(rf"{first.name}.*left|left.*{first.name}", start=seen)
 
 

@@ -1,6 +1,7 @@
 """Bridge links that break: nothing lost, nothing doubled, order kept."""
 
 import os
+import subprocess
 
 import pytest
 
@@ -20,7 +21,7 @@ def link_of(node):
 def test_a_link_that_is_reset_again_and_again_loses_and_doubles_nothing(two, mqload, qos):
     require(resets_possible(), "resetting connections needs root (or sudo) and a kernel with INET_DIAG_DESTROY")
     first, second = two
-    seconds = 2 + ROUNDS * 0.4
+    seconds = 2 + ROUNDS * 0.6
     load = mqload(
         *("pair", "-p", 20, "-q", qos, "-V", 5, "-d", seconds, "--fill", "json", "-s", 176, "--settle", 500),
         *("--timeout", 15, "--pub-host", first.host, "--sub-host", second.host),
@@ -39,8 +40,6 @@ def test_a_link_that_is_reset_again_and_again_loses_and_doubles_nothing(two, mql
 
 def carries_data(connections):
     """Whether one of the connections has sent more than its hello: the reset then hits a busy stream."""
-    import subprocess
-
     output = subprocess.run(["ss", "-Htin", "state", "established"], capture_output=True, text=True, check=True).stdout
     lines = output.splitlines()
     for head, details in zip(lines[::2], lines[1::2]):
