@@ -39,13 +39,17 @@ let package = Package(
     targets: [
         .target(name: "Protocol", dependencies: [nioCore], swiftSettings: settings),
         .target(
-            name: "LocalBroker", dependencies: ["Protocol", nioCore, nioPosix, logging], swiftSettings: settings),
+            name: "LocalBroker",
+            dependencies: ["Protocol", nioCore, nioPosix, logging],
+            swiftSettings: settings
+        ),
         .target(name: "Gossip", dependencies: [nioCore, nioPosix, logging], swiftSettings: settings),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
         .target(
             name: "Cluster",
             dependencies: ["LocalBroker", "Protocol", "Gossip", "CZstd", nioCore, nioPosix, logging],
-            swiftSettings: settings),
+            swiftSettings: settings
+        ),
         .executableTarget(
             name: "node",
             dependencies: [
@@ -53,17 +57,24 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
-            swiftSettings: settings),
+            swiftSettings: settings
+        ),
         .testTarget(name: "ProtocolTests", dependencies: ["Protocol", nioCore], swiftSettings: settings),
         .testTarget(
             name: "LocalBrokerTests",
-            dependencies: ["LocalBroker", "Protocol", nioCore, nioPosix, nioEmbedded], swiftSettings: settings),
+            dependencies: ["LocalBroker", "Protocol", nioCore, nioPosix, nioEmbedded],
+            swiftSettings: settings
+        ),
         .testTarget(
-            name: "GossipTests", dependencies: ["Gossip", nioCore, nioPosix, logging],
-            resources: [.copy("Fixtures/golden.json")], swiftSettings: settings),
+            name: "GossipTests",
+            dependencies: ["Gossip", nioCore, nioPosix, logging],
+            resources: [.copy("Fixtures/golden.json")],
+            swiftSettings: settings
+        ),
         .testTarget(
             name: "ClusterTests",
             dependencies: ["Cluster", "LocalBroker", "Protocol", "Gossip", nioCore, nioPosix, nioEmbedded],
-            swiftSettings: settings),
+            swiftSettings: settings
+        ),
     ]
 )
