@@ -68,12 +68,21 @@ final class Simulation {
 
     @discardableResult
     func add(
-        _ name: String, at index: Int, seeds: [Int] = [], profile: GossipProfile = .lan, epoch: UInt64 = 1
+        _ name: String,
+        at index: Int,
+        seeds: [Int] = [],
+        profile: GossipProfile = .lan,
+        epoch: UInt64 = 1
     ) -> Node {
         let settings = Instance.Settings(
-            name: name, address: Self.address(index), bootEpoch: epoch,
-            incarnation: UInt32(1_700_000_000 + self.seconds), profile: profile, seedCount: seeds.count,
-            randomSeed: self.generator.next())
+            name: name,
+            address: Self.address(index),
+            bootEpoch: epoch,
+            incarnation: UInt32(1_700_000_000 + self.seconds),
+            profile: profile,
+            seedCount: seeds.count,
+            randomSeed: self.generator.next()
+        )
         let node = Node(Instance(settings, now: self.now), seeds: seeds.map { Self.address($0) })
         self.nodes.append(node)
         self.drive(node) { $0.start(now: $1) }
