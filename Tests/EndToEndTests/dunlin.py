@@ -56,12 +56,12 @@ def require(available, reason):
 class Node:
     """One broker process. The first start takes free ports; later ones take the same again."""
 
-    def __init__(self, directory, name, address="127.0.0.1", join=(), flags=()):
+    def __init__(self, directory, name, address="127.0.0.1", join=(), flags=(), ports=None):
         self.name = name
         self.address = address
         self.join = list(join)
         self.flags = list(flags)
-        self.ports = {"mqtt": 0, "gossip": 0, "link": 0}
+        self.ports = {"mqtt": 0, "gossip": 0, "link": 0} | (ports or {})
         self.ready = {}
         self.log_path = directory / f"{name}.log"
         self.process = None
@@ -101,8 +101,8 @@ class Node:
             raise AssertionError(f"{self.name} printed nothing; its log:\n{self.log()}") from None
         assert line is not None and line.startswith("ready "), f"{self.name} said {line!r}; its log:\n{self.log()}"
         self.ready = dict(field.split("=", 1) for field in line.split()[1:])
-        for listener in self.ports:
-            if self.ready.get(listener, "off") != "off":
+        for listener, port in self.ports.items():
+            if port != "off":
                 self.ports[listener] = int(self.ready[listener].rsplit(":", 1)[1])
         return self
 

@@ -86,7 +86,7 @@ def test_the_nodes_notice_that_the_agent_is_killed(cluster, agent):
     seen = {node: node.log_length() for node in cluster.nodes}
     agent.kill()
     for node in cluster.nodes:
-        node.wait_for_log(rf"{agent.name}.*dead|dead.*{agent.name}", start=seen[node], seconds=15)
+        node.wait_for_log(rf"{agent.name}.*failed|failed.*{agent.name}", start=seen[node], seconds=15)
 
 
 def test_serf_sees_a_node_leave(cluster, agent):
