@@ -99,10 +99,12 @@ class Brokers:
         self.processes = processes
         self.hosts = hosts
 
-    def arguments(self):
+    def arguments(self, cell):
         pids = ["--pid", ",".join(str(process.pid) for process in self.processes)]
         if len(self.hosts) == 1:
             return ["-H", self.hosts[0], *pids]
+        if "pair" not in cell.arguments:
+            return ["--pub-host", self.hosts[0], "--sub-host", self.hosts[1], *pids]
         # Publishers and subscribers go through the lists by number: rotated lists force each message over a link.
         return ["--pub-host", ",".join(self.hosts), "--sub-host", ",".join(reversed(self.hosts)), *pids]
 
@@ -146,7 +148,7 @@ def measure(options, start, cell):
     with tempfile.TemporaryDirectory() as directory:
         brokers = start(options, cell, pathlib.Path(directory))
         try:
-            command = [*options.pin_load, str(MQLOAD), *cell.arguments.split(), *brokers.arguments(), "--json"]
+            command = [*options.pin_load, str(MQLOAD), *cell.arguments.split(), *brokers.arguments(cell), "--json"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode not in (0, 1):
                 sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
