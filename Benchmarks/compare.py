@@ -214,11 +214,15 @@ def main():
         our_rate, their_rate = (rate(median(cell, start, 1)) for start in peers)
         if cell.storm:
             met = "met" if ours <= 10 else "**missed**"
-            print(f"| {cell.title} | {ours:.2f} KiB each | {theirs:.2f} KiB each | | ≤ 10 KiB: {met} "
-                  f"| {our_rate} | {their_rate} |")
+            print(
+                f"| {cell.title} | {ours:.2f} KiB each | {theirs:.2f} KiB each | | ≤ 10 KiB: {met} "
+                f"| {our_rate} | {their_rate} |"
+            )
         else:
-            print(f"| {cell.title} | {ours:.2f} | {theirs:.2f} | {ours / theirs:.2f} | {verdict(cell, ours, theirs)} "
-                  f"| {our_rate} | {their_rate} |")
+            print(
+                f"| {cell.title} | {ours:.2f} | {theirs:.2f} | {ours / theirs:.2f} | {verdict(cell, ours, theirs)} "
+                f"| {our_rate} | {their_rate} |"
+            )
     if options.failures:
         print("These runs lost, doubled or reordered messages:", *options.failures, sep="\n\n", file=sys.stderr)
         sys.exit(1)

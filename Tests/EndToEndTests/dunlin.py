@@ -250,9 +250,7 @@ class RawSession:
     def __init__(self, node, client_id, version=4):
         self._socket = socket.create_connection(node.mqtt, timeout=PATIENCE)
         keep_alive, session_expiry = b"\x00\x3c", b"\x05\x11\x00\x00\x01\x2c" if version == 5 else b""
-        self.send(
-            CONNECT, _text("MQTT") + bytes([version, 0]) + keep_alive + session_expiry + _text(client_id)
-        )
+        self.send(CONNECT, _text("MQTT") + bytes([version, 0]) + keep_alive + session_expiry + _text(client_id))
         kind, body = self.packet()
         assert (kind, body[1]) == (CONNACK, 0)
         self.session_present = body[0] == 1
@@ -301,7 +299,19 @@ class Subscriber:
     def __init__(self, node, topic_filter, qos=0, version="311"):
         address, port = node.mqtt
         self._process = subprocess.Popen(
-            ["mosquitto_sub", "-h", address, "-p", str(port), "-t", topic_filter, "-q", str(qos), "-V", f"mqttv{version}"]
+            [
+                "mosquitto_sub",
+                "-h",
+                address,
+                "-p",
+                str(port),
+                "-t",
+                topic_filter,
+                "-q",
+                str(qos),
+                "-V",
+                f"mqttv{version}",
+            ]
             + ["-F", "%t|%q|%r|%p"],
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,

@@ -16,7 +16,14 @@ class SerfAgent:
         self.name = unique("agent")
         self._rpc = f"{address}:{_free_port(address)}"
         self.address = f"{address}:{_free_port(address)}"
-        command = ["serf", "agent", "-profile=local", f"-node={self.name}", f"-bind={self.address}", f"-rpc-addr={self._rpc}"]
+        command = [
+            "serf",
+            "agent",
+            "-profile=local",
+            f"-node={self.name}",
+            f"-bind={self.address}",
+            f"-rpc-addr={self._rpc}",
+        ]
         if join:
             command.append(f"-retry-join={join}")
         with open(log_path, "ab") as log:
