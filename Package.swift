@@ -67,7 +67,8 @@ let package = Package(
         ),
         .testTarget(
             name: "GossipTests",
-            dependencies: ["Gossip", nioCore, nioPosix, nioEmbedded],
+            dependencies: ["Gossip", nioCore, nioPosix, logging],
+            resources: [.copy("Fixtures/golden.json")],
             swiftSettings: settings
         ),
         .testTarget(

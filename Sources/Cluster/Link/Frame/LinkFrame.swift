@@ -1,0 +1,99 @@
+package import NIOCore
+
+/// The number that tells a frame's kind. From 128 on, a receiver skips what it does not know; below, it ends the link.
+package enum LinkFrameType: UInt8, CaseIterable, Sendable {
+    case hello = 1
+    case helloAnswer = 2
+    case position = 3
+    case publish = 4
+    case publishOnce = 5
+    case tableDelta = 6
+    case snapshotBegin = 7
+    case snapshotEntries = 8
+    case snapshotEnd = 9
+    case retainedRecords = 10
+    case heartbeat = 11
+    case acknowledgement = 12
+    case snapshotRequest = 13
+    case retainedRequest = 14
+    case goodbye = 15
+
+    /// From this number on an unknown frame is skipped, so that a later release can add what an earlier may ignore.
+    package static let skippableFrom: UInt8 = 128
+}
+
+/// Message records back to back, each behind its length: the form in which they leave one broker and enter the other.
+package struct RecordBatch: Hashable, Sendable {
+    /// All records.
+    package var count: Int
+    /// Those of QoS 1 and 2, which take a sequence number each.
+    package var sequenced: Int
+    package var records: ByteBuffer
+
+    package init(count: Int, sequenced: Int, records: ByteBuffer) {
+        self.count = count
+        self.sequenced = sequenced
+        self.records = records
+    }
+}
+
+/// One change of an origin-owned table of subscriptions, or one entry of its snapshot.
+package struct TableChange: Hashable, Sendable {
+    package var filter: [UInt8]
+    /// The highest QoS subscribed with; `nil` when nobody is any more.
+    package var qos: UInt8?
+
+    package init(filter: [UInt8], qos: UInt8?) {
+        self.filter = filter
+        self.qos = qos
+    }
+}
+
+/// What the opener says at least every second, in order with everything else it says.
+package struct LinkHeartbeat: Hashable, Sendable {
+    /// The last sequence number given on this link so far.
+    package var sequence: UInt64
+    /// How many changes the opener's table has seen in its boot epoch, and what it holds now.
+    package var tableSequence: UInt64
+    package var tableDigest: UInt64
+    /// The XOR of the opener's retained buckets.
+    package var retainedDigest: UInt64
+
+    package init(sequence: UInt64, tableSequence: UInt64, tableDigest: UInt64, retainedDigest: UInt64) {
+        self.sequence = sequence
+        self.tableSequence = tableSequence
+        self.tableDigest = tableDigest
+        self.retainedDigest = retainedDigest
+    }
+}
+
+/// Why a side ends a link on purpose.
+package enum LinkGoodbye: UInt8, Hashable, Sendable {
+    case stopping = 0
+    case superseded = 1
+    case protocolError = 2
+}
+
+/// Everything that travels on a link. `docs/bridge-protocol.md` describes every byte.
+package enum LinkFrame: Hashable, Sendable {
+    // From the opener.
+    case hello(LinkHello)
+    case position(nextSequence: UInt64)
+    case publish(RecordBatch)
+    case publishOnce(RecordBatch)
+    case tableDelta(firstSequence: UInt64, changes: [TableChange])
+    case snapshotBegin(sequence: UInt64, count: UInt64)
+    case snapshotEntries([TableChange])
+    case snapshotEnd(digest: UInt64)
+    case retainedRecords(RecordBatch, isLast: Bool)
+    case heartbeat(LinkHeartbeat)
+    // From the called node, on the same connection.
+    case helloAnswer(LinkHelloAnswer)
+    case acknowledgement(sequence: UInt64, tableSequence: UInt64)
+    case snapshotRequest
+    case retainedRequest(digests: [UInt64])
+    // From either.
+    case goodbye(LinkGoodbye)
+    /// Of a later release; to be skipped.
+    case skipped(type: UInt8)
+}

@@ -1,0 +1,34 @@
+package import NIOCore
+
+/// How the links of a node behave. The defaults are for nodes on one LAN.
+package struct LinkConfiguration: Sendable {
+    /// This node's name, at most 255 bytes, and the number of its life: larger at every start.
+    package var name: String
+    package var epoch: UInt64
+    /// zstd level of outgoing links; `nil` sends uncompressed. Incoming links follow their opener.
+    package var compressionLevel: Int32? = 1
+    /// The longest frame accepted from a peer, and so the longest message that can cross a link.
+    package var frameBytesMax = 16 << 20
+    package var sender = LinkSender.Limits()
+    package var flushMessages = 16
+    package var flushDelay = TimeAmount.milliseconds(1)
+    package var heartbeatInterval = TimeAmount.seconds(1)
+    /// A link over which nothing was heard for so long is opened anew. Whether the member lives is for Gossip to say.
+    package var silenceMax = TimeAmount.seconds(5)
+    /// How long a stranger may take to say hello, and a peer to answer it.
+    package var helloTimeout = TimeAmount.seconds(5)
+    package var connectTimeout = TimeAmount.seconds(3)
+    /// How long a gone member's table is kept, in case it was only out of sight.
+    package var goneGrace = TimeAmount.seconds(60)
+    /// How long a stopping node waits for its peers to acknowledge what it has sent.
+    package var stopTimeout = TimeAmount.seconds(1)
+    /// Whether peers at public addresses are talked to. Only where links are authenticated.
+    package var allowsPublicAddresses = false
+    /// How many connections that have not said hello are held at once.
+    package var strangersMax = 64
+
+    package init(name: String, epoch: UInt64) {
+        self.name = name
+        self.epoch = epoch
+    }
+}

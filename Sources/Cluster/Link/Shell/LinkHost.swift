@@ -1,0 +1,59 @@
+package import NIOCore
+
+/// What the links of a node need of its broker. Everything is called on the link loop.
+///
+/// The links know no broker: `ClusterService` is the broker's side of this, a test is another.
+package protocol LinkHost: AnyObject {
+    /// A member can be reached: publishes for it are collected from now on.
+    ///
+    /// - Parameter onPending: to be called on the link loop, at most once a tick, when something was collected.
+    func attach(peer name: String, onPending: @escaping () -> Void) -> any LinkPeerHost
+
+    /// One digest for each bucket of retained messages.
+    var retainedDigests: [UInt64] { get }
+
+    /// The retained messages of some buckets, tombstones included.
+    func retained(inBuckets buckets: [Int]) -> any RetainedSource
+
+    /// Retained messages this node may lack: for the store only, subscribers do not hear of them.
+    func applyRetained(_ batch: RecordBatch, from peer: String)
+
+    /// The process of a member is dead for certain.
+    func confirmDead(name: String, epoch: UInt64)
+}
+
+/// What the links need of the broker for one peer. Everything is called on the link loop.
+package protocol LinkPeerHost: AnyObject {
+    /// The number of messages collected for the peer.
+    var pendingCount: Int { get }
+    /// Takes all that was collected.
+    func takePending() -> ByteBuffer
+    /// Messages from the peer, for this node's own receivers and nobody else: a publish crosses one link at most.
+    func publish(_ batch: RecordBatch)
+    func applyRoutes(_ changes: [TableChange])
+    func replaceRoutes(_ all: [TableChange])
+    /// Whether publishers of QoS 1 and 2 for this peer must be held back.
+    func congestionChanged(_ isCongested: Bool)
+    /// The member is gone: its routes are masked, nothing more is collected.
+    func detach()
+}
+
+/// Retained messages on their way to a peer, handed out as the link takes them.
+package protocol RetainedSource: AnyObject {
+    /// The next ones: about `bytesMax` bytes, none with more than `recordBytesMax`. After the last part it must not be
+    /// asked again.
+    func next(bytesMax: Int, recordBytesMax: Int) -> RetainedPart
+}
+
+/// Some retained messages, as records.
+package struct RetainedPart: Sendable {
+    package var count: Int
+    package var records: ByteBuffer
+    package var isLast: Bool
+
+    package init(count: Int, records: ByteBuffer, isLast: Bool) {
+        self.count = count
+        self.records = records
+        self.isLast = isLast
+    }
+}

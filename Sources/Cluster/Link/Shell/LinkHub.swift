@@ -1,0 +1,256 @@
+package import Logging
+package import NIOCore
+import NIOPosix
+
+/// All links of one node: the acceptor, the links out, and what is known of each member.
+///
+/// Owned by the link loop; every method is called on it.
+package final class LinkHub {
+    package let loop: any EventLoop
+    package let configuration: LinkConfiguration
+    package let logger: Logger
+    package unowned let host: any LinkHost
+    /// This node's own table of subscriptions; each link reads from it what its peer has not had.
+    package private(set) var ownTable = OwnTable()
+    var generator = SystemRandomNumberGenerator()
+
+    private var peers: [String: LinkPeer] = [:]
+    /// What is kept of members that are gone, in case they were only out of sight.
+    private var gone: [String: GonePeer] = [:]
+    private var server: (any Channel)?
+    private var incoming: [ObjectIdentifier: IncomingLink] = [:]
+    private var heartbeat: RepeatedTask?
+    private var lastStream: UInt64 = 0
+    private var isStopping = false
+    private var stopped: EventLoopPromise<Void>?
+
+    private struct GonePeer {
+        var epoch: UInt64
+        var receiver: LinkReceiver
+        var table: PeerTable
+        var until: NIODeadline
+    }
+
+    package init(loop: any EventLoop, configuration: LinkConfiguration, host: any LinkHost, logger: Logger) {
+        self.loop = loop
+        self.configuration = configuration
+        self.host = host
+        self.logger = logger
+    }
+
+    // MARK: Starting and stopping
+
+    /// Opens the acceptor; port 0 takes a free one.
+    package func listen(host address: String, port: Int) -> EventLoopFuture<SocketAddress> {
+        let bound = NIOLoopBound(self, eventLoop: self.loop)
+        self.heartbeat = self.loop.scheduleRepeatedTask(
+            initialDelay: self.configuration.heartbeatInterval,
+            delay: self.configuration.heartbeatInterval
+        ) { _ in bound.value.onHeartbeat() }
+        return ServerBootstrap(group: self.loop)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 64 << 10))
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture { try bound.value.onAccepted(channel) }
+            }
+            .bind(host: address, port: port)
+            .flatMapThrowing { channel in
+                bound.value.server = channel
+                guard let local = channel.localAddress else { throw ChannelError.unknownLocalAddress }
+                return local
+            }
+    }
+
+    private func onAccepted(_ channel: any Channel) throws {
+        guard self.configuration.allowsPublicAddresses || channel.remoteAddress.map(AddressRule.isPrivate) != false
+        else {
+            self.logger.warning(
+                "a link from a public address is refused: that needs a cluster key",
+                metadata: ["address": "\(channel.remoteAddress.map { "\($0)" } ?? "?")"]
+            )
+            throw LinkError(.strangerAddress, "links without a cluster key are for private addresses")
+        }
+        guard !self.isStopping, self.incoming.count < self.peers.count + self.configuration.strangersMax else {
+            throw LinkError(.refused, "too many connections")
+        }
+        let link = IncomingLink(hub: self)
+        self.incoming[ObjectIdentifier(link)] = link
+        try channel.pipeline.syncOperations.addHandler(link)
+    }
+
+    /// Sends what is left, says goodbye and closes everything. Succeeds when all links are closed.
+    package func stop() -> EventLoopFuture<Void> {
+        let promise = self.loop.makePromise(of: Void.self)
+        guard !self.isStopping else {
+            promise.succeed()
+            return promise.futureResult
+        }
+        self.isStopping = true
+        self.stopped = promise
+        self.heartbeat?.cancel()
+        self.server?.close(promise: nil)
+        for peer in self.peers.values { peer.outgoing.stopGracefully() }
+        self.finishStoppingIfDone()
+        self.loop.assumeIsolated().scheduleTask(in: self.configuration.stopTimeout) {
+            for peer in self.peers.values { peer.outgoing.stopNow() }
+        }
+        return promise.futureResult
+    }
+
+    func onOutgoingStopped(_ link: OutgoingLink) {
+        guard self.isStopping else { return }
+        self.finishStoppingIfDone()
+    }
+
+    private func finishStoppingIfDone() {
+        guard let stopped = self.stopped, self.peers.values.allSatisfy({ $0.outgoing.phase == .stopped }) else {
+            return
+        }
+        self.stopped = nil
+        for link in self.incoming.values { link.close(.stopping) }
+        for peer in self.peers.values { peer.host.detach() }
+        self.peers = [:]
+        stopped.succeed()
+    }
+
+    // MARK: Members
+
+    /// A member with a link port is alive: there is a link to it from now on.
+    package func memberAlive(name: String, epoch: UInt64, address: SocketAddress) {
+        guard !self.isStopping, name != self.configuration.name else { return }
+        if let known = self.peers[name] {
+            if known.epoch > epoch { return }
+            if known.epoch == epoch, known.outgoing.address == address { return }
+            self.forget(known, keepsState: known.epoch == epoch)
+        }
+        let kept = self.gone.removeValue(forKey: name).flatMap { $0.epoch == epoch ? $0 : nil }
+        let outgoing = OutgoingLink(
+            name: name,
+            epoch: epoch,
+            address: address,
+            stream: self.nextStream(),
+            hub: self
+        )
+        let peerHost = self.host.attach(peer: name) { [weak outgoing] in outgoing?.onPending() }
+        let peer = LinkPeer(
+            name: name,
+            epoch: epoch,
+            host: peerHost,
+            outgoing: outgoing,
+            receiver: kept?.receiver ?? LinkReceiver(),
+            table: kept?.table ?? PeerTable()
+        )
+        outgoing.peer = peer
+        self.peers[name] = peer
+        if let kept, kept.table.count > 0 { peerHost.replaceRoutes(kept.table.all) }
+        outgoing.connect()
+    }
+
+    /// A member has failed or left: its routes are masked at once, its links closed, what waits for it is dropped.
+    package func memberGone(name: String, epoch: UInt64) {
+        guard !self.isStopping, let known = self.peers[name], known.epoch <= epoch else { return }
+        self.forget(known, keepsState: true)
+    }
+
+    private func forget(_ peer: LinkPeer, keepsState: Bool) {
+        self.peers[peer.name] = nil
+        peer.host.detach()
+        peer.incoming?.close(.superseded)
+        peer.outgoing.stopNow()
+        guard keepsState else { return }
+        self.gone[peer.name] = GonePeer(
+            epoch: peer.epoch,
+            receiver: peer.receiver,
+            table: peer.table,
+            until: .now() + self.configuration.goneGrace
+        )
+    }
+
+    /// Starts a new sequence space; the numbers grow over the whole life of the process.
+    func nextStream() -> UInt64 {
+        self.lastStream += 1
+        return self.lastStream
+    }
+
+    // MARK: The own table
+
+    /// This node's own clients subscribe to more or less than before: all peers are told.
+    package func ownTableChanged(_ changes: [TableChange]) {
+        self.ownTable.apply(changes)
+        for peer in self.peers.values { peer.outgoing.drain() }
+    }
+
+    // MARK: Links in
+
+    /// Judges a hello.
+    ///
+    /// - Returns: the answer, and the peer when it is accepted.
+    func admit(_ hello: LinkHello, link: IncomingLink) -> (LinkHelloAnswer, LinkPeer?) {
+        var answer = LinkHelloAnswer(
+            verdict: .accepted,
+            name: self.configuration.name,
+            epoch: self.configuration.epoch,
+            frameBytesMax: UInt32(clamping: self.configuration.frameBytesMax)
+        )
+        let peer = self.peers[hello.origin]
+        answer.verdict = self.verdict(hello, peer)
+        guard answer.verdict == .accepted, let peer, let version = hello.commonVersion() else { return (answer, nil) }
+        guard let sequence = peer.receiver.onHello(stream: hello.stream) else {
+            answer.verdict = .wrongStream
+            return (answer, nil)
+        }
+        // Whatever the older connection still holds unread will be sent again.
+        peer.incoming?.close(.superseded)
+        peer.incoming = link
+        peer.table.onDisconnected()
+        peer.retainedSync.onDisconnected()
+        answer.version = version
+        answer.compression = hello.compressionOffered & 1 == 1 ? .zstd : .none
+        answer.sequence = sequence
+        answer.tableSequence = peer.table.sequence
+        return (answer, peer)
+    }
+
+    private func verdict(_ hello: LinkHello, _ peer: LinkPeer?) -> LinkHelloAnswer.Verdict {
+        if hello.commonVersion() == nil { return .noCommonVersion }
+        if self.isStopping { return .stopping }
+        if hello.target != self.configuration.name || hello.targetEpoch != self.configuration.epoch {
+            return .wrongTarget
+        }
+        guard let peer, hello.originEpoch <= peer.epoch else { return .unknownMember }
+        if hello.originEpoch < peer.epoch { return .staleOrigin }
+        return hello.lane == 0 ? .accepted : .wrongStream
+    }
+
+    func onIncomingClosed(_ link: IncomingLink) {
+        self.incoming[ObjectIdentifier(link)] = nil
+    }
+
+    func onIncomingFailure(_ error: LinkError, peer: String?, address: SocketAddress?) {
+        let level: Logger.Level = error.code == .goodbye || error.code == .refused ? .debug : .warning
+        self.logger.log(
+            level: level,
+            "incoming link ended",
+            metadata: [
+                "peer": "\(peer ?? "?")", "address": "\(address.map { "\($0)" } ?? "?")", "reason": "\(error)",
+            ]
+        )
+    }
+
+    // MARK: Time
+
+    private func onHeartbeat() {
+        let now = NIODeadline.now()
+        for peer in self.peers.values { peer.outgoing.onHeartbeat(now: now) }
+        for link in self.incoming.values { link.checkSilence(now: now) }
+        for (name, peer) in self.gone where peer.until <= now { self.gone[name] = nil }
+    }
+
+    package var statistics: [LinkStatistics] {
+        self.peers.values.map(\.statisticsNow).sorted { $0.peer < $1.peer }
+    }
+}
+
+@available(*, unavailable)
+extension LinkHub: Sendable {}

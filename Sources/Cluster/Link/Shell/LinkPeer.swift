@@ -1,0 +1,55 @@
+import NIOCore
+
+/// One member in one life, as this node sees it: the link out, and what is known from the link in.
+///
+/// Owned by the link loop.
+package final class LinkPeer {
+    package let name: String
+    package let epoch: UInt64
+    let host: any LinkPeerHost
+    let outgoing: OutgoingLink
+    var receiver: LinkReceiver
+    var table: PeerTable
+    var retainedSync = RetainedSync()
+    var incoming: IncomingLink?
+    var statistics = LinkStatistics()
+
+    init(
+        name: String,
+        epoch: UInt64,
+        host: any LinkPeerHost,
+        outgoing: OutgoingLink,
+        receiver: LinkReceiver,
+        table: PeerTable
+    ) {
+        self.name = name
+        self.epoch = epoch
+        self.host = host
+        self.outgoing = outgoing
+        self.receiver = receiver
+        self.table = table
+    }
+
+    /// The link in is gone: what was under way on it will not be finished.
+    func onIncomingClosed(_ link: IncomingLink) {
+        guard self.incoming === link else { return }
+        self.incoming = nil
+        self.table.onDisconnected()
+        self.retainedSync.onDisconnected()
+    }
+
+    var statisticsNow: LinkStatistics {
+        var statistics = self.statistics
+        statistics.peer = self.name
+        statistics.peerEpoch = self.epoch
+        statistics.isIncomingUp = self.incoming != nil
+        statistics.tableSequence = self.table.sequence
+        statistics.tableCount = self.table.count
+        statistics.tableDigest = self.table.digest
+        self.outgoing.report(into: &statistics)
+        return statistics
+    }
+}
+
+@available(*, unavailable)
+extension LinkPeer: Sendable {}

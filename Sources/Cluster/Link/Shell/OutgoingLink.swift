@@ -1,0 +1,394 @@
+import Logging
+import NIOCore
+import NIOPosix
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#else
+import Darwin
+#endif
+
+/// The calling side of a link: connects to the peer for as long as the member lives, and sends it everything this node
+/// has for it.
+///
+/// Owned by the link loop. The decisions are in `LinkConnector`, `LinkSender`, `FlushPolicy` and `OwnTable`; this class
+/// carries them out.
+package final class OutgoingLink {
+    enum Phase {
+        case waiting
+        case connecting
+        case awaitingAnswer
+        case up
+        case stopped
+    }
+
+    let name: String
+    let epoch: UInt64
+    let address: SocketAddress
+    unowned let hub: LinkHub
+    /// Set right after the peer's host has been attached.
+    weak var peer: LinkPeer?
+
+    private(set) var phase = Phase.waiting
+    var sender: LinkSender
+    private var connector = LinkConnector()
+    private var flushing: FlushPolicy
+    private var isFlushTimerArmed = false
+    private var wasCongested = false
+    private var isStopping = false
+    private var lastRefusal: LinkHelloAnswer.Verdict?
+
+    // The present connection.
+    private var channel: (any Channel)?
+    private var handler: OutgoingLinkHandler?
+    private var feed: LinkFeed?
+    private var lastHeard = NIODeadline.now()
+    private var isDrainScheduled = false
+    /// How far the peer says it has followed this node's table.
+    private var tableAcknowledged: UInt64 = 0
+
+    private var connects: UInt64 = 0
+    private var snapshotsSent: UInt64 = 0
+    private var retainedSent: UInt64 = 0
+    private var bytesRaw: UInt64 = 0
+    private var bytesSent: UInt64 = 0
+
+    init(name: String, epoch: UInt64, address: SocketAddress, stream: UInt64, hub: LinkHub) {
+        self.name = name
+        self.epoch = epoch
+        self.address = address
+        self.hub = hub
+        let configuration = hub.configuration
+        self.sender = LinkSender(stream: stream, limits: configuration.sender)
+        self.flushing = FlushPolicy(messages: configuration.flushMessages, delay: configuration.flushDelay)
+    }
+
+    // MARK: Connecting
+
+    func connect() {
+        guard self.phase == .waiting else { return }
+        guard self.hub.configuration.allowsPublicAddresses || AddressRule.isPrivate(self.address) else {
+            self.phase = .stopped
+            self.hub.logger.error(
+                "a member has a public address: links there need a cluster key",
+                metadata: ["peer": "\(self.name)", "address": "\(self.address)"]
+            )
+            return
+        }
+        self.phase = .connecting
+        let handler = OutgoingLinkHandler(link: self)
+        let bound = NIOLoopBound(handler, eventLoop: self.hub.loop)
+        ClientBootstrap(group: self.hub.loop)
+            .connectTimeout(self.hub.configuration.connectTimeout)
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .channelOption(.writeBufferWaterMark, value: .init(low: 128 << 10, high: 512 << 10))
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(bound.value) }
+            }
+            .connect(to: self.address)
+            .assumeIsolated()
+            .whenFailure { [weak self] error in
+                guard let self, self.phase == .connecting else { return }
+                self.onDown(Self.isRefusal(error) ? .connectionRefused : .other, wasConnected: false)
+            }
+    }
+
+    private static func isRefusal(_ error: any Error) -> Bool {
+        (error as? IOError)?.errnoCode == ECONNREFUSED
+    }
+
+    func onConnected(_ handler: OutgoingLinkHandler, channel: any Channel) {
+        guard self.phase == .connecting else { return channel.close(promise: nil) }
+        self.phase = .awaitingAnswer
+        self.handler = handler
+        self.channel = channel
+        self.lastHeard = .now()
+        let configuration = self.hub.configuration
+        let hello = LinkHello(
+            compressionOffered: configuration.compressionLevel == nil ? 0 : 1,
+            origin: configuration.name,
+            originEpoch: configuration.epoch,
+            target: self.name,
+            targetEpoch: self.epoch,
+            stream: self.sender.stream
+        )
+        var buffer = channel.allocator.buffer(capacity: 128)
+        LinkFrame.hello(hello).encode(into: &buffer)
+        channel.writeAndFlush(buffer, promise: nil)
+        channel.eventLoop.assumeIsolated().scheduleTask(in: configuration.helloTimeout) { [weak self, weak handler] in
+            guard let self, let handler, self.handler === handler, self.phase == .awaitingAnswer else { return }
+            self.fail(LinkError(.silence, "no answer to the hello"))
+        }
+    }
+
+    func onClosed(_ handler: OutgoingLinkHandler) {
+        guard self.handler === handler else { return }
+        self.onDown(.other, wasConnected: self.phase == .up)
+    }
+
+    /// The connection, or the attempt, is over.
+    private func onDown(_ ending: LinkConnector.Ending, wasConnected: Bool) {
+        guard self.phase != .stopped else { return }
+        if wasConnected {
+            self.sender.onDisconnected()
+            self.hub.logger.info("link lost", metadata: ["peer": "\(self.name)"])
+        }
+        self.forgetConnection()
+        self.phase = .waiting
+        let instruction = self.connector.onDown(
+            ending,
+            wasConnected: wasConnected,
+            using: &self.hub.generator
+        )
+        if instruction.isProofOfDeath { self.hub.host.confirmDead(name: self.name, epoch: self.epoch) }
+        if self.isStopping { return self.stopNow() }
+        // The host may have declared the member gone just now.
+        guard self.phase == .waiting else { return }
+        self.hub.loop.assumeIsolated().scheduleTask(in: instruction.retryAfter) { [weak self] in self?.connect() }
+    }
+
+    private func forgetConnection() {
+        if let feed = self.feed {
+            self.bytesRaw += feed.bytesRaw
+            self.bytesSent += feed.bytesSent
+            self.snapshotsSent += feed.snapshotsSent
+            self.retainedSent += feed.retainedSent
+        }
+        self.handler = nil
+        self.channel = nil
+        self.feed = nil
+    }
+
+    func fail(_ error: LinkError) {
+        guard let channel = self.channel else { return }
+        let level: Logger.Level = error.code == .goodbye || error.code == .refused ? .info : .warning
+        self.hub.logger.log(
+            level: level,
+            "link given up",
+            metadata: ["peer": "\(self.name)", "reason": "\(error)"]
+        )
+        let wasUp = self.phase == .up
+        let isRebirth = self.lastRefusal == .wrongTarget && error.code == .refused
+        self.handler = nil
+        channel.close(promise: nil)
+        self.onDown(isRebirth ? .reborn : .other, wasConnected: wasUp)
+    }
+
+    // MARK: Hearing
+
+    func onHeard() {
+        self.lastHeard = .now()
+    }
+
+    func onFrame(_ frame: LinkFrame) throws(LinkError) {
+        switch (self.phase, frame) {
+        case (.awaitingAnswer, .helloAnswer(let answer)):
+            try self.onAnswer(answer)
+        case (.up, .acknowledgement(let sequence, let tableSequence)):
+            try self.sender.onAcknowledged(sequence)
+            self.tableAcknowledged = tableSequence
+            self.reportCongestion()
+            if self.isStopping { self.stopIfDone() }
+        case (.up, .snapshotRequest):
+            self.feed?.startSnapshot()
+            self.drain()
+        case (.up, .retainedRequest(let digests)):
+            self.feed?.startRetained(digests: digests)
+            self.drain()
+        case (_, .goodbye(let reason)):
+            throw LinkError(.goodbye, "\(reason)")
+        case (_, .skipped):
+            break
+        default:
+            throw LinkError(.unexpectedFrame, "type \(frame.type) from a called node")
+        }
+    }
+
+    private func onAnswer(_ answer: LinkHelloAnswer) throws(LinkError) {
+        guard answer.verdict == .accepted else { throw self.refusal(answer) }
+        guard answer.name == self.name, answer.epoch == self.epoch, answer.version == LinkProtocol.versionMax,
+            let channel = self.channel
+        else { throw LinkError(.malformed, "the answer is another node's") }
+        let level = self.hub.configuration.compressionLevel
+        guard answer.compression == .none || level != nil else {
+            throw LinkError(.malformed, "a compression that was not offered")
+        }
+        var compressor: ZstdCompressor?
+        if answer.compression == .zstd, let level { compressor = try ZstdCompressor(level: level) }
+        let next: UInt64
+        do throws(LinkError) {
+            next = try self.sender.onConnected(peerSequence: answer.sequence)
+        } catch {
+            self.sender.restart(stream: self.hub.nextStream())
+            throw error
+        }
+        let recordMax = Int(answer.frameBytesMax) - LinkProtocol.frameOverheadBytes
+        self.sender.limits.recordBytesMax = max(1_024, min(self.hub.configuration.sender.recordBytesMax, recordMax))
+        self.phase = .up
+        self.connects += 1
+        self.lastRefusal = nil
+        self.connector.onUp()
+        let feed = LinkFeed(
+            output: LinkOutput(channel: channel, compressor: compressor),
+            hub: self.hub,
+            tableSequence: answer.tableSequence,
+            recordBytesMax: self.sender.limits.recordBytesMax
+        )
+        self.feed = feed
+        self.tableAcknowledged = answer.tableSequence
+        self.hub.logger.info(
+            "link up",
+            metadata: ["peer": "\(self.name)", "compression": "\(answer.compression)"]
+        )
+        try feed.send(.position(nextSequence: next))
+        self.collect()
+        self.drain()
+        self.onHeartbeat(now: .now())
+    }
+
+    private func refusal(_ answer: LinkHelloAnswer) -> LinkError {
+        self.lastRefusal = answer.verdict
+        // The same name with another epoch is a later life of the peer: the one meant here is dead.
+        if answer.verdict == .wrongTarget, answer.name != self.name || answer.epoch == self.epoch {
+            self.lastRefusal = nil
+        }
+        if answer.verdict == .wrongStream { self.sender.restart(stream: self.hub.nextStream()) }
+        return LinkError(.refused, "\(answer.verdict)")
+    }
+
+    // MARK: Sending
+
+    /// The broker has collected something. At most once a tick.
+    func onPending() {
+        guard let peer = self.peer, self.phase != .stopped else { return }
+        guard self.phase == .up, self.channel?.isWritable == true else { return self.collect() }
+        let now = NIODeadline.now()
+        switch self.flushing.decide(pending: peer.host.pendingCount, now: now) {
+        case .nothing:
+            break
+        case .now:
+            self.collect()
+            self.drain()
+            self.flushing.onFlushed(at: now)
+        case .at(let deadline):
+            guard !self.isFlushTimerArmed else { return }
+            self.isFlushTimerArmed = true
+            self.hub.loop.assumeIsolated().scheduleTask(deadline: deadline) { [weak self] in
+                guard let self else { return }
+                self.isFlushTimerArmed = false
+                self.onPending()
+            }
+        }
+    }
+
+    /// Takes over what the broker has collected.
+    private func collect() {
+        guard let peer = self.peer, peer.host.pendingCount > 0 else { return }
+        do throws(LinkError) {
+            try self.sender.enqueue(peer.host.takePending())
+        } catch {
+            self.hub.logger.error("the broker's records cannot be read", metadata: ["error": "\(error)"])
+        }
+        self.reportCongestion()
+    }
+
+    private func reportCongestion() {
+        guard self.sender.isCongested != self.wasCongested else { return }
+        self.wasCongested = self.sender.isCongested
+        self.hub.logger.notice(
+            self.wasCongested ? "a peer is behind: publishers are held back" : "a peer has caught up",
+            metadata: ["peer": "\(self.name)", "bytes": "\(self.sender.bytes)"]
+        )
+        self.peer?.host.congestionChanged(self.wasCongested)
+    }
+
+    /// Sends what there is to send while the socket takes it, in turns of bounded length.
+    func drain() {
+        guard self.phase == .up, let feed = self.feed else { return }
+        do throws(LinkError) {
+            if try feed.drain(self) { self.scheduleDrain() }
+        } catch {
+            self.fail(error)
+        }
+    }
+
+    private func scheduleDrain() {
+        guard !self.isDrainScheduled else { return }
+        self.isDrainScheduled = true
+        self.hub.loop.assumeIsolated().execute { [weak self] in
+            guard let self else { return }
+            self.isDrainScheduled = false
+            self.drain()
+        }
+    }
+
+    /// Once every heartbeat interval, and at the beginning of a connection.
+    func onHeartbeat(now: NIODeadline) {
+        guard self.phase == .up, let feed = self.feed else { return }
+        guard now - self.lastHeard <= self.hub.configuration.silenceMax else {
+            return self.fail(LinkError(.silence, "nothing heard"))
+        }
+        do throws(LinkError) {
+            try feed.sendHeartbeat(sequence: self.sender.lastSentSequence)
+        } catch {
+            self.fail(error)
+        }
+    }
+
+    // MARK: Ending
+
+    /// Sends what is left, waits for its acknowledgement and says goodbye.
+    func stopGracefully() {
+        self.isStopping = true
+        self.collect()
+        self.drain()
+        self.stopIfDone()
+    }
+
+    private func stopIfDone() {
+        if self.phase != .up || self.sender.messages == 0 { self.stopNow() }
+    }
+
+    /// Ends the link for good.
+    func stopNow() {
+        guard self.phase != .stopped else { return }
+        let channel = self.channel
+        if self.phase == .up {
+            // The peer will miss nothing but the reason if this cannot be sent any more.
+            try? self.feed?.send(.goodbye(.stopping))
+            self.sender.onDisconnected()
+        }
+        self.report(lost: self.sender.onPeerGone())
+        self.forgetConnection()
+        self.phase = .stopped
+        channel?.close(promise: nil)
+        self.hub.onOutgoingStopped(self)
+    }
+
+    func report(into statistics: inout LinkStatistics) {
+        statistics.isUp = self.phase == .up
+        statistics.bytesRaw = self.bytesRaw + (self.feed?.bytesRaw ?? 0)
+        statistics.bytesSent = self.bytesSent + (self.feed?.bytesSent ?? 0)
+        statistics.connects = self.connects
+        statistics.snapshotsSent = self.snapshotsSent + (self.feed?.snapshotsSent ?? 0)
+        statistics.retainedSent = self.retainedSent + (self.feed?.retainedSent ?? 0)
+        statistics.sender = self.sender.counters
+        statistics.queuedBytes = self.sender.bytes
+        statistics.queuedMessages = self.sender.messages
+        statistics.isCongested = self.sender.isCongested
+        statistics.tableAcknowledged = self.tableAcknowledged
+    }
+
+    private func report(lost: Int) {
+        guard lost > 0 else { return }
+        self.hub.logger.warning(
+            "messages for a gone peer are dropped",
+            metadata: ["peer": "\(self.name)", "messages": "\(lost)"]
+        )
+    }
+}
+
+@available(*, unavailable)
+extension OutgoingLink: Sendable {}

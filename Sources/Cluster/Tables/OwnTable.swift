@@ -1,0 +1,53 @@
+/// This node's own table of subscriptions, of which it is the only writer.
+///
+/// Every change takes the next sequence number of the boot epoch. The latest changes are kept in a log of bounded
+/// length; each link reads from it what its peer has not had, and where the log does not reach back far enough the peer
+/// gets a snapshot. So nothing is queued per peer, and a peer that was away for long costs no memory.
+package struct OwnTable: Sendable {
+    /// What a peer needs that has followed the table up to some number.
+    package enum Catching: Hashable, Sendable {
+        case upToDate
+        case changes(firstSequence: UInt64, [TableChange])
+        case snapshot
+    }
+
+    private var entries = TableEntries()
+    /// The latest changes; the newest has the number `sequence`.
+    private var log: [TableChange] = []
+    private let logMax: Int
+    /// The number of changes in this boot epoch.
+    package private(set) var sequence: UInt64 = 0
+
+    package init(logMax: Int = 16_384) {
+        self.logMax = logMax
+    }
+
+    package var count: Int { self.entries.count }
+    package var digest: UInt64 { self.entries.digest }
+    /// The whole table, for a snapshot at `sequence`.
+    package var all: [TableChange] { self.entries.all }
+
+    package mutating func apply(_ changes: [TableChange]) {
+        for change in changes {
+            self.entries.apply(change)
+            self.log.append(change)
+            self.sequence += 1
+        }
+        // Cut in large steps: moving the array up costs its length.
+        if self.log.count > 2 * self.logMax { self.log.removeFirst(self.log.count - self.logMax) }
+    }
+
+    /// What a peer that has `sequence` needs next, about `bytesMax` of it at a time.
+    package func catching(after sequence: UInt64, bytesMax: Int) -> Catching {
+        if sequence == self.sequence { return .upToDate }
+        guard sequence < self.sequence, self.sequence - sequence <= UInt64(self.log.count) else { return .snapshot }
+        let start = self.log.count - Int(self.sequence - sequence)
+        var end = start
+        var bytes = 0
+        while end < self.log.count, bytes < bytesMax {
+            bytes += self.log[end].filter.count + 4
+            end += 1
+        }
+        return .changes(firstSequence: sequence + 1, Array(self.log[start..<end]))
+    }
+}

@@ -1,0 +1,229 @@
+internal import NIOCore
+
+/// What is made of what is heard: the merging rules (WIRE.md section 6).
+extension Instance {
+    mutating func onMessage(_ message: Message, from source: NodeAddress) {
+        switch message {
+        case .ping(let ping): self.onPing(ping, from: source)
+        case .indirectPing(let ping): self.onIndirectPing(ping, from: source)
+        case .ack(let sequence, _): self.onAck(sequence)
+        case .nack(let sequence): self.onNack(sequence)
+        case .suspect(let accusation): self.merge(suspect: accusation)
+        case .dead(let accusation): self.merge(dead: accusation)
+        case .alive(let alive): self.merge(alive: alive)
+        case .user(let payload): self.onUserMessage(payload)
+        case .pushPull, .error: self.statistics.ignored += 1
+        }
+    }
+
+    // MARK: Alive
+
+    mutating func merge(alive: Alive) {
+        guard !alive.node.isEmpty, alive.node.utf8.count <= Self.nameBytesMax, alive.meta.count <= SerfTags.bytesMax,
+            alive.incarnation <= Self.incarnationMax, alive.port != 0,
+            let versions = VersionVector(validating: alive.versions),
+            let address = NodeAddress(bytes: alive.address, port: alive.port), !address.isUnspecified
+        else {
+            self.statistics.ignored += 1
+            return
+        }
+        if alive.node == self.name { return self.merge(aliveAboutMe: alive, address) }
+        guard self.isAllowed(address) else {
+            self.statistics.strangersDropped += 1
+            if self.peers[alive.node] == nil {
+                self.notice(.addressRefused(name: alive.node, address: address.description))
+            }
+            return
+        }
+        let claim = Peer(alive, address, versions, now: self.now)
+        if let known = self.peers[alive.node] {
+            self.merge(claim, over: known)
+        } else {
+            self.add(claim)
+        }
+    }
+
+    private mutating func add(_ peer: Peer) {
+        guard self.peers.count < self.settings.membersMax else {
+            self.statistics.ignored += 1
+            self.notice(.memberLimit(self.settings.membersMax))
+            return
+        }
+        self.store(peer)
+        self.probeList.insert(peer.name, using: &self.generator)
+        self.tell(peer)
+        self.emit(.joined(peer.member))
+    }
+
+    private mutating func merge(_ claim: Peer, over known: Peer) {
+        if let old = known.bootEpoch, let new = claim.bootEpoch, old != new {
+            // Another start of the same node. Normally both numbers are higher; a host whose clock was set back has a
+            // lower epoch, and gets the higher incarnation by refuting what the ring remembers of it.
+            guard new > old || claim.incarnation > known.incarnation else {
+                self.statistics.ignored += 1
+                return
+            }
+            return self.replace(known, by: claim)
+        }
+        guard claim.incarnation > known.incarnation else { return }
+        guard claim.address == known.address || !known.isActive else {
+            self.emitConflict(known.name, holder: known.address, claimant: claim.address)
+            return
+        }
+        self.revive(known, as: claim)
+    }
+
+    private mutating func replace(_ known: Peer, by claim: Peer) {
+        self.suspicions[known.name] = nil
+        self.store(claim)
+        self.tell(claim)
+        if known.isActive {
+            self.emit(.replaced(old: known.member, new: claim.member))
+        } else {
+            self.emit(.joined(claim.member))
+        }
+    }
+
+    private mutating func revive(_ known: Peer, as claim: Peer) {
+        self.suspicions[known.name] = nil
+        var peer = claim
+        peer.intentTime = known.intentTime
+        peer.roundTrip = known.roundTrip
+        if known.state == .alive { peer.since = known.since }
+        self.store(peer)
+        self.tell(peer)
+        if !known.isActive {
+            self.emit(.joined(peer.member))
+        } else if known.state == .suspect || known.meta != peer.meta {
+            self.emit(.updated(peer.member))
+        }
+    }
+
+    private mutating func tell(_ peer: Peer) {
+        self.broadcast(.member(peer.name), Message.alive(peer.alive).encoded())
+    }
+
+    /// Somebody says that a node of this name is alive. It may be an echo, an earlier start of this node, or another
+    /// node that goes by the same name.
+    private mutating func merge(aliveAboutMe alive: Alive, _ address: NodeAddress) {
+        guard self.phase == .running, alive.incarnation >= self.incarnation else { return }
+        let isSame = address == self.settings.address && alive.meta == self.meta
+        if isSame, alive.incarnation == self.incarnation { return }
+        let own = self.settings
+        let epoch = SerfTags.decode(alive.meta)[Member.epochTag].flatMap(UInt64.init)
+        // Of two that started at the same moment the address decides, alike on both sides.
+        let isEarlier = epoch.map { ($0, address.description) < (own.bootEpoch, own.address.description) } ?? false
+        if address != own.address, isEarlier {
+            // It was there before this node. If it still is, this node must not take its name.
+            self.checkHolder(at: address, incarnation: alive.incarnation, then: nil)
+            return
+        }
+        if address != own.address { self.emitConflict(self.name, holder: own.address, claimant: address) }
+        self.statistics.refutations += 1
+        self.raiseIncarnation(above: alive.incarnation)
+    }
+
+    /// Tells of two nodes with one name, at most now and then: they keep talking until one of them gives way.
+    private mutating func emitConflict(_ name: String, holder: NodeAddress, claimant: NodeAddress) {
+        if let last = self.lastConflict, last.name == name, self.now - last.time < .seconds(30) { return }
+        self.lastConflict = (name, self.now)
+        self.emit(
+            .nameConflict(
+                name: name,
+                holder: holder.description,
+                claimant: claimant.description,
+                localIsRefused: false
+            )
+        )
+    }
+
+    // MARK: Suspect and dead
+
+    mutating func merge(suspect accusation: Accusation) {
+        guard accusation.incarnation <= Self.incarnationMax else {
+            self.statistics.ignored += 1
+            return
+        }
+        if accusation.node == self.name { return self.refute(accusation) }
+        guard var peer = self.peers[accusation.node], accusation.incarnation >= peer.incarnation else { return }
+        if var suspicion = self.suspicions[peer.name] {
+            guard suspicion.confirm(from: accusation.from) else { return }
+            self.suspicions[peer.name] = suspicion
+            self.broadcast(.member(peer.name), Message.suspect(accusation).encoded())
+            return
+        }
+        guard peer.state == .alive else { return }
+        self.suspicions[peer.name] = Suspicion(
+            from: accusation.from,
+            members: self.ringSize,
+            profile: self.profile,
+            now: self.now
+        )
+        peer.state = .suspect
+        peer.since = self.now
+        peer.incarnation = accusation.incarnation
+        self.store(peer)
+        self.broadcast(.member(peer.name), Message.suspect(accusation).encoded())
+        self.emit(.suspected(peer.member))
+    }
+
+    mutating func merge(dead accusation: Accusation) {
+        guard accusation.incarnation <= Self.incarnationMax else {
+            self.statistics.ignored += 1
+            return
+        }
+        if accusation.node == self.name { return self.refute(accusation) }
+        guard var peer = self.peers[accusation.node], accusation.incarnation >= peer.incarnation, peer.isActive
+        else { return }
+        self.suspicions[peer.name] = nil
+        peer.state = accusation.isLeave ? .left : .dead
+        peer.since = self.now
+        peer.incarnation = accusation.incarnation
+        self.store(peer)
+        self.broadcast(.member(peer.name), Message.dead(accusation).encoded())
+        self.emit(accusation.isLeave ? .left(peer.member) : .failed(peer.member))
+    }
+
+    /// This node is said not to answer, or to be gone: it says otherwise, louder.
+    private mutating func refute(_ accusation: Accusation) {
+        guard self.phase == .running, accusation.incarnation >= self.incarnation else { return }
+        self.statistics.refutations += 1
+        self.healthScore = min(self.healthScore + 1, GossipProfile.healthScoreMax)
+        self.notice(.selfAccused(by: accusation.from, incarnation: accusation.incarnation))
+        self.raiseIncarnation(above: accusation.incarnation)
+    }
+
+    mutating func expireSuspicions() {
+        for (name, suspicion) in self.suspicions.sorted(by: { $0.key < $1.key }) {
+            let deadline = suspicion.deadline(witnesses: self.witnesses(against: name, suspicion))
+            guard deadline <= self.now, let peer = self.peers[name] else { continue }
+            self.merge(dead: Accusation(incarnation: peer.incarnation, node: name, from: self.name))
+        }
+    }
+
+    /// Members that are well and could still confirm a suspicion.
+    func witnesses(against suspect: String, _ suspicion: Suspicion) -> Int {
+        let spoken = suspicion.accusers.count { $0 != suspect && self.peers[$0]?.state == .alive }
+        let own = suspicion.accusers.contains(self.name) ? 0 : 1
+        return self.aliveCount - spoken + own
+    }
+
+    // MARK: Serf's intents
+
+    /// Serf's messages are not ours, except that two of them carry the clock that a leave intent needs. Those about a
+    /// member are passed on once, as agents do.
+    mutating func onUserMessage(_ payload: [UInt8]) {
+        guard let intent = SerfIntent(payload: payload) else { return }
+        self.lamportTime = max(self.lamportTime, intent.time)
+        guard var peer = self.peers[intent.node], intent.time > peer.intentTime else { return }
+        peer.intentTime = intent.time
+        self.store(peer)
+        self.broadcast(.intent(intent.node), Message.user(intent.encoded()).encoded())
+    }
+
+    mutating func broadcastIntent(_ kind: SerfIntent.Kind) {
+        self.lamportTime = min(self.lamportTime, UInt64.max - 1) + 1
+        let intent = SerfIntent(kind: kind, node: self.name, time: self.lamportTime)
+        self.broadcast(.intent(self.name), Message.user(intent.encoded()).encoded())
+    }
+}

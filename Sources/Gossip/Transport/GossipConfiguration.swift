@@ -1,0 +1,115 @@
+package import Logging
+
+/// Everything a node needs to know to take part in a ring.
+package struct GossipConfiguration: Sendable {
+    /// A way into the ring.
+    package struct Seed: Sendable, Equatable {
+        /// A name or an address literal; a name is looked up anew for every attempt, and all its addresses are used.
+        package var host: String
+        package var port: Int
+
+        package init(host: String, port: Int = GossipConfiguration.defaultPort) {
+            self.host = host
+            self.port = port
+        }
+    }
+
+    /// Where others are told to find this node.
+    package struct Advertised: Sendable, Equatable {
+        /// An address literal, or a name that is looked up once, at the start.
+        package var host: String
+        /// nil for the port that is bound.
+        package var port: Int?
+
+        package init(host: String, port: Int? = nil) {
+            self.host = host
+            self.port = port
+        }
+    }
+
+    /// The port of memberlist and Serf.
+    package static let defaultPort = 7_946
+
+    /// Unique in the ring.
+    package var name: String
+    /// The address to listen on, UDP and TCP; `0.0.0.0` for all.
+    package var bindAddress: String
+    /// One number for UDP and TCP; 0 takes a free one.
+    package var port: Int
+    /// nil to find out: the bind address if it is one, else the source address of the route to the first seed, else
+    /// the first private address of this host.
+    package var advertise: Advertised?
+    package var seeds: [Seed]
+    /// What this node says of itself; the key `epoch` is taken. All of it must fit into 512 bytes.
+    package var tags: [String: String]
+    package var profile: GossipProfile
+    /// Which start of this node this is: a later start has a higher number. The time of the start does well.
+    package var bootEpoch: UInt64
+    /// The largest UDP payload sent; smaller for tunnels and mobile networks.
+    package var packetBytesMax: Int
+    package var logger: Logger
+
+    package init(
+        name: String,
+        bindAddress: String = "0.0.0.0",
+        port: Int = Self.defaultPort,
+        advertise: Advertised? = nil,
+        seeds: [Seed] = [],
+        tags: [String: String] = [:],
+        profile: GossipProfile = .lan,
+        bootEpoch: UInt64,
+        packetBytesMax: Int = 1_400,
+        logger: Logger
+    ) {
+        self.name = name
+        self.bindAddress = bindAddress
+        self.port = port
+        self.advertise = advertise
+        self.seeds = seeds
+        self.tags = tags
+        self.profile = profile
+        self.bootEpoch = bootEpoch
+        self.packetBytesMax = packetBytesMax
+        self.logger = logger
+    }
+
+    /// What the protocol asks of the values, before anything is opened.
+    func validate() throws(GossipError) {
+        guard !self.name.isEmpty, self.name.utf8.count <= Instance.nameBytesMax else { throw .invalidName(self.name) }
+        guard (1_000...65_507).contains(self.packetBytesMax) else {
+            throw .invalidPacketSize(self.packetBytesMax)
+        }
+        for port in [self.port] + self.seeds.map(\.port) + [self.advertise?.port ?? 1] {
+            guard (0...65_535).contains(port) else { throw .invalidPort(port) }
+        }
+        let size = SerfTags.encode(self.tags, bootEpoch: self.bootEpoch).count
+        guard size <= SerfTags.bytesMax else { throw .tagsTooLarge(bytes: size) }
+    }
+}
+
+/// Why gossip could not be started or did not take a value.
+package enum GossipError: Error, Equatable, Sendable, CustomStringConvertible {
+    case invalidName(String)
+    case invalidPort(Int)
+    case invalidPacketSize(Int)
+    case tagsTooLarge(bytes: Int)
+    case unresolvable(host: String, reason: String)
+    case portInUse(transport: String, address: String)
+    case cannotBind(transport: String, address: String, reason: String)
+    case closed
+
+    package var description: String {
+        switch self {
+        case .invalidName(let name): "the node name '\(name)' must have 1 to \(Instance.nameBytesMax) bytes"
+        case .invalidPort(let port): "\(port) is not a port"
+        case .invalidPacketSize(let size): "the packet size \(size) is not between 1000 and 65507"
+        case .tagsTooLarge(let bytes): "the tags take \(bytes) bytes; \(SerfTags.bytesMax) is the most"
+        case .unresolvable(let host, let reason): "cannot resolve '\(host)': \(reason)"
+        case .portInUse(let transport, let address):
+            "gossip port \(address)/\(transport) is in use; is another node running on this host?"
+        case .cannotBind(let transport, let address, let reason):
+            "cannot listen for gossip on \(address)/\(transport): \(reason)"
+        case .closed: "gossip has been shut down"
+        }
+    }
+}

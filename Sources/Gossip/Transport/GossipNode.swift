@@ -1,0 +1,209 @@
+internal import Logging
+internal import NIOCore
+internal import NIOPosix
+
+#if canImport(Glibc)
+internal import Glibc
+#elseif canImport(Musl)
+internal import Musl
+#else
+internal import Darwin
+#endif
+
+/// A member of a ring: the one public face of the module.
+///
+/// It has an event loop of its own, so that no other work of the process makes it look dead.
+package final class GossipNode: Sendable {
+    private let group: MultiThreadedEventLoopGroup
+    private let loop: any EventLoop
+    private let shell: NIOLoopBound<GossipShell>
+    private let bootEpoch: UInt64
+    /// The port of UDP and TCP that is bound.
+    package let boundPort: Int
+    /// Where other members are told to find this node.
+    package let advertisedAddress: (host: String, port: Int)
+
+    private init(
+        group: MultiThreadedEventLoopGroup,
+        shell: NIOLoopBound<GossipShell>,
+        bootEpoch: UInt64,
+        boundPort: Int,
+        advertisedAddress: (host: String, port: Int)
+    ) {
+        self.group = group
+        self.loop = group.next()
+        self.shell = shell
+        self.bootEpoch = bootEpoch
+        self.boundPort = boundPort
+        self.advertisedAddress = advertisedAddress
+    }
+
+    /// Opens the sockets and begins to look for the ring; does not wait for it.
+    ///
+    /// - Parameter onEvent: Called on the gossip event loop, in order; must not block.
+    package static func start(
+        _ configuration: GossipConfiguration,
+        onEvent: @escaping @Sendable (MembershipEvent) -> Void
+    ) async throws -> GossipNode {
+        try configuration.validate()
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        do {
+            return try await self.start(configuration, group, onEvent)
+        } catch {
+            try await group.shutdownGracefully()
+            throw error
+        }
+    }
+
+    private static func start(
+        _ configuration: GossipConfiguration,
+        _ group: MultiThreadedEventLoopGroup,
+        _ onEvent: @escaping @Sendable (MembershipEvent) -> Void
+    ) async throws -> GossipNode {
+        let loop = group.next()
+        let bind = try await self.resolve(configuration.bindAddress, configuration.port, loop)
+        let shell = try await loop.submit {
+            NIOLoopBound(
+                GossipShell(configuration, bindAddress: bind, loop: loop, onEvent: onEvent),
+                eventLoop: loop
+            )
+        }.get()
+        let listener = try await Listener.bind(bind, shell: shell, loop: loop)
+        let address = try await self.advertised(configuration, bind: bind, port: listener.port, loop)
+        let settings = Instance.Settings(
+            name: configuration.name,
+            address: address,
+            bootEpoch: configuration.bootEpoch,
+            tags: configuration.tags,
+            incarnation: UInt32(clamping: time(nil)),
+            profile: configuration.profile,
+            seedCount: configuration.seeds.count,
+            packetBytesMax: configuration.packetBytesMax,
+            randomSeed: UInt64.random(in: .min ... .max)
+        )
+        if !address.isPrivate {
+            configuration.logger.warning(
+                "the advertised gossip address is not private; without a cluster key other nodes ignore it",
+                metadata: ["address": "\(address)"]
+            )
+        }
+        try await loop.submit { shell.value.begin(listener, settings) }.get()
+        return GossipNode(
+            group: group,
+            shell: shell,
+            bootEpoch: configuration.bootEpoch,
+            boundPort: listener.port,
+            advertisedAddress: (address.host, Int(address.port))
+        )
+    }
+
+    // MARK: The ring
+
+    /// All members that are known, this node first; empty after `shutdown`.
+    package func members() async -> [Member] {
+        await self.onLoop { $0.instance?.members ?? [] } ?? []
+    }
+
+    package func statistics() async -> GossipStatistics {
+        await self.onLoop { $0.statistics } ?? GossipStatistics()
+    }
+
+    /// Replaces what this node says of itself; everyone is told at once.
+    package func setTags(_ tags: [String: String]) async throws(GossipError) {
+        let isTaken = await self.onLoop { shell in
+            var isTaken = true
+            shell.drive { instance, now in
+                guard let directives = instance.setTags(tags, now: now) else {
+                    isTaken = false
+                    return []
+                }
+                return directives
+            }
+            return isTaken
+        }
+        guard let isTaken else { throw .closed }
+        guard isTaken else { throw .tagsTooLarge(bytes: SerfTags.encode(tags, bootEpoch: self.bootEpoch).count) }
+    }
+
+    /// Says that a member's process is proven dead, like by a link that broke and a port that refuses: it is declared
+    /// dead without a suspicion, everywhere, at once. Should it live after all, it refutes and is back.
+    ///
+    /// - Parameter bootEpoch: The start of the node that is meant; nothing happens to a later one. nil for any.
+    package func confirmDead(name: String, bootEpoch: UInt64?) {
+        self.loop.execute {
+            self.shell.value.drive { $0.confirmDead(name, bootEpoch: bootEpoch, now: $1) }
+        }
+    }
+
+    /// Tells everyone that this node goes, and returns when that has been told, within about a second.
+    package func leave() async {
+        // Fails only when the loop is gone, and then there is nobody left to tell.
+        try? await self.loop.flatSubmit { self.shell.value.leave() }.get()
+    }
+
+    /// Falls silent. Without `leave` before it the others take this node for failed, after a while.
+    package func shutdown() async {
+        _ = await self.onLoop { $0.close() }
+        // Fails only if it has been shut down already.
+        try? await self.group.shutdownGracefully()
+    }
+
+    /// Closes the UDP socket as an error of the network would; for tests of the recovery.
+    func breakDatagrams() async {
+        _ = await self.onLoop { $0.breakDatagrams() }
+    }
+
+    private func onLoop<Value: Sendable>(_ body: @escaping @Sendable (GossipShell) -> Value) async -> Value? {
+        // Fails only when the loop has been shut down.
+        try? await self.loop.submit { body(self.shell.value) }.get()
+    }
+
+    // MARK: Addresses
+
+    private static func resolve(
+        _ host: String,
+        _ port: Int,
+        _ loop: any EventLoop,
+        timeout: TimeAmount = .seconds(10)
+    ) async throws -> NodeAddress {
+        switch try await Resolver.resolve(host, port: UInt16(clamping: port), on: loop, timeout: timeout).get() {
+        case .success(let addresses):
+            // Others that this host is known by are not needed: one socket has one address.
+            if let address = addresses.first { return address }
+            throw GossipError.unresolvable(host: host, reason: "no address")
+        case .failure(let failure): throw GossipError.unresolvable(host: host, reason: failure.text)
+        }
+    }
+
+    private static func advertised(
+        _ configuration: GossipConfiguration,
+        bind: NodeAddress,
+        port: Int,
+        _ loop: any EventLoop
+    ) async throws -> NodeAddress {
+        if let advertise = configuration.advertise {
+            return try await self.resolve(advertise.host, advertise.port ?? port, loop)
+        }
+        let found = bind.isUnspecified ? await self.ownAddress(configuration, ipv4: bind.isIPv4, loop) : bind
+        let fallback = NodeAddress(literal: bind.isIPv4 ? "127.0.0.1" : "::1", port: 0)
+        guard let bytes = (found ?? fallback)?.bytes,
+            let address = NodeAddress(bytes: bytes, port: UInt16(clamping: port))
+        else { throw GossipError.invalidPort(port) }
+        return address
+    }
+
+    /// The source of the route to a seed; without one, the first private address of this host.
+    private static func ownAddress(
+        _ configuration: GossipConfiguration,
+        ipv4: Bool,
+        _ loop: any EventLoop
+    ) async -> NodeAddress? {
+        for seed in configuration.seeds {
+            // A seed that has no address yet says nothing about the route; it is tried again when joining.
+            let resolved = try? await self.resolve(seed.host, max(1, seed.port), loop, timeout: .seconds(2))
+            guard let target = resolved else { continue }
+            if let source = Resolver.sourceAddress(towards: target), !source.isUnspecified { return source }
+        }
+        return Resolver.interfaceAddress(ipv4: ipv4) ?? Resolver.interfaceAddress(ipv4: !ipv4)
+    }
+}

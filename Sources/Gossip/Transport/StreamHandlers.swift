@@ -1,0 +1,127 @@
+internal import NIOCore
+
+/// A stream that somebody else opened: reads one message, writes at most one answer, closes. Owned by the gossip event
+/// loop.
+final class InboundStreamHandler: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    private let shell: GossipShell
+    private var decoder = StreamDecoder()
+    private var deadline: Scheduled<Void>?
+    private var isDone = false
+
+    init(shell: GossipShell) {
+        self.shell = shell
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        let channel = context.channel
+        guard self.shell.admits(channel.remoteAddress) else {
+            self.isDone = true
+            context.close(promise: nil)
+            return
+        }
+        self.deadline = context.eventLoop.assumeIsolated().scheduleTask(in: self.shell.streamTimeout) {
+            channel.close(promise: nil)
+        }
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard !self.isDone else { return }
+        let buffer = self.unwrapInboundIn(data)
+        let before = self.decoder.bufferedBytes
+        do throws(WireError) {
+            let message = try self.decoder.receive(buffer.readableBytesView)
+            let isWithinBudget = self.shell.streamBytesChanged(by: self.decoder.bufferedBytes - before)
+            guard let message else {
+                if !isWithinBudget { self.end(context, nil) }
+                return
+            }
+            let answer = self.shell.received(message, from: context.channel.remoteAddress)
+            self.end(context, answer)
+        } catch {
+            _ = self.shell.streamBytesChanged(by: self.decoder.bufferedBytes - before)
+            self.shell.malformedStream(error, from: context.channel.remoteAddress)
+            // The words of the reference implementation, which its operators know.
+            let text = "Remote state is encrypted and encryption is not configured"
+            self.end(context, error == .encrypted ? Message.error(text).encoded() : nil)
+        }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        self.deadline?.cancel()
+        self.isDone = true
+        _ = self.shell.streamBytesChanged(by: -self.decoder.bufferedBytes)
+        self.shell.inboundStreamClosed()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        context.close(promise: nil)
+    }
+
+    private func end(_ context: ChannelHandlerContext, _ answer: [UInt8]?) {
+        self.isDone = true
+        guard let answer else {
+            context.close(promise: nil)
+            return
+        }
+        let channel = context.channel
+        context.writeAndFlush(self.wrapOutboundOut(ByteBuffer(bytes: answer))).whenComplete { _ in
+            channel.close(promise: nil)
+        }
+    }
+}
+
+@available(*, unavailable)
+extension InboundStreamHandler: Sendable {}
+
+/// A stream that this node opened: writes its message when it is up, reads one answer. Owned by the gossip event loop.
+final class OutboundStreamHandler: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    private let bytes: [UInt8]
+    private let onOutcome: (Result<Message, StreamFailure>) -> Void
+    private var decoder = StreamDecoder()
+    private var isDone = false
+
+    init(bytes: [UInt8], onOutcome: @escaping (Result<Message, StreamFailure>) -> Void) {
+        self.bytes = bytes
+        self.onOutcome = onOutcome
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        context.writeAndFlush(self.wrapOutboundOut(ByteBuffer(bytes: self.bytes)), promise: nil)
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        let buffer = self.unwrapInboundIn(data)
+        do throws(WireError) {
+            guard let message = try self.decoder.receive(buffer.readableBytesView) else { return }
+            self.end(.success(message))
+        } catch {
+            self.end(.failure(.refused("answered \(error)")))
+        }
+        context.close(promise: nil)
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        self.end(.failure(.refused("closed without an answer")))
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        self.end(.failure(.unreachable("\(error)")))
+        context.close(promise: nil)
+    }
+
+    /// The first outcome counts.
+    func end(_ outcome: Result<Message, StreamFailure>) {
+        guard !self.isDone else { return }
+        self.isDone = true
+        self.onOutcome(outcome)
+    }
+}
+
+@available(*, unavailable)
+extension OutboundStreamHandler: Sendable {}

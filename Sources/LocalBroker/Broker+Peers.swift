@@ -1,0 +1,112 @@
+package import NIOCore
+import Synchronization
+
+/// What happens in this broker that other nodes must know.
+package protocol BrokerObserver: Sendable {
+    /// What this node's own clients subscribe to has changed. Called in order, on any loop, under a lock: it must only post
+    /// the values somewhere.
+    func routesChanged(_ changes: [RouteChange])
+}
+
+/// The broker as a cluster sees it. Everything here is for the link loop alone, unless it says otherwise.
+extension Broker {
+    /// The loop that all links to peers live on; it is shard 0's.
+    package var linkLoop: any EventLoop { self.shards[Shard.linkShard].eventLoop }
+
+    /// Retained messages; safe on any loop.
+    package var retained: RetainedStore { self.shared.retained }
+
+    /// Sets who is told of changes. On any loop, before listeners are open.
+    package func setObserver(_ observer: any BrokerObserver) {
+        self.shared.routes.onChange = { observer.routesChanged($0) }
+    }
+
+    /// Runs a closure with all that this node's clients subscribe to; no change is told meanwhile. On any loop.
+    package func withOwnRoutes<Result>(_ body: ([RouteChange]) -> Result) -> Result {
+        self.shared.routes.withOwnRoutes(body)
+    }
+
+    /// Makes a peer one more subscriber.
+    package func attachPeer(name: String) -> PeerOutlet {
+        self.linkShard.attachPeer(name: name)
+    }
+
+    /// The peer is gone: nothing is collected for it any more and its routes are removed.
+    package func detachPeer(_ peer: PeerSlot) {
+        self.linkShard.detachPeer(peer)
+    }
+
+    /// Some of a peer's subscriptions changed.
+    package func applyPeerRoutes(_ peer: PeerSlot, _ changes: [RouteChange]) {
+        self.shared.routes.apply([.updatePeer(Shard.subscriberID(ofPeer: peer), changes)])
+    }
+
+    /// All of a peer's subscriptions, in place of what was known of it, in one step.
+    package func replacePeerRoutes(_ peer: PeerSlot, _ all: [RouteChange]) {
+        self.shared.routes.apply([.replacePeer(Shard.subscriberID(ofPeer: peer), all)])
+    }
+
+    /// Says whether the link to a peer is full: clients whose QoS 1 and 2 messages it must carry are not read from meanwhile.
+    package func setCongested(_ peer: PeerSlot, _ isCongested: Bool) {
+        self.shared.congestedPeers.set(peer, isCongested: isCongested)
+    }
+
+    /// Delivers messages of a peer to this node's clients, and stores the retained ones.
+    ///
+    /// - Parameter records: records, each preceded by its length as a variable byte integer. What cannot be read ends it.
+    /// - Returns: how many were read.
+    @discardableResult
+    package func publishFromPeer(_ records: UnsafeRawBufferPointer) -> Int {
+        self.linkShard.publishFromPeer(records)
+    }
+
+    /// Keeps a retained message that a peer sent while the stores were made equal. Nobody receives it as a message.
+    ///
+    /// - Returns: false if the record cannot be read.
+    package func storeFromPeer(_ record: UnsafeRawBufferPointer) -> Bool {
+        self.linkShard.storeFromPeer(record)
+    }
+
+    private var linkShard: Shard { self.shards[Shard.linkShard].value }
+}
+
+extension Shard {
+    static func subscriberID(ofPeer slot: PeerSlot) -> SubscriberID {
+        SubscriberID(shard: UInt16(Self.linkShard), slot: slot, kind: .peer)
+    }
+
+    fileprivate func attachPeer(name: String) -> PeerOutlet {
+        let slot = PeerSlot(self.outlets.count)
+        let outlet = PeerOutlet(name: name, slot: slot)
+        self.outlets.append(outlet)
+        self.shared.peerCount.add(1, ordering: .relaxed)
+        return outlet
+    }
+
+    /// A slot is not used again while a route or a record on its way to this shard may still name it.
+    fileprivate func detachPeer(_ slot: PeerSlot) {
+        guard self.outlets[Int(slot)] != nil else { return }
+        self.outlets[Int(slot)] = nil
+        self.shared.congestedPeers.set(slot, isCongested: false)
+        self.shared.peerCount.subtract(1, ordering: .relaxed)
+        self.shared.routes.apply([.removePeer(Self.subscriberID(ofPeer: slot))])
+    }
+
+    fileprivate func publishFromPeer(_ records: UnsafeRawBufferPointer) -> Int {
+        self.beginTick()
+        var at = 0
+        var count = 0
+        while at < records.count {
+            guard let (length, size) = MessageRecord.readInteger(records, at: at),
+                at + size + length <= records.count,
+                let message = MessageRecord.read(
+                    UnsafeRawBufferPointer(rebasing: records[(at + size)..<(at + size + length)])
+                )
+            else { break }
+            self.publish(message, from: nil, scope: .clients)
+            at += size + length
+            count += 1
+        }
+        return count
+    }
+}

@@ -1,0 +1,52 @@
+public import Logging
+
+/// How a broker is set up; every value has a default that serves.
+public struct BrokerConfiguration: Sendable {
+    /// One address that MQTT clients connect to over TCP.
+    public struct Listener: Sendable, Equatable {
+        /// An IP address or host name; `0.0.0.0` or `::` for all addresses.
+        public var host: String
+        /// 0 takes a free port.
+        public var port: Int
+
+        /// A listener on `host` and `port`.
+        public init(host: String, port: Int) {
+            self.host = host
+            self.port = port
+        }
+    }
+
+    /// What the node calls itself in logs and in client identifiers that it assigns.
+    public var name = "dunlin"
+    /// Where clients connect. Empty for none.
+    public var listeners = [Listener(host: "0.0.0.0", port: 1883)]
+    /// Event loops that share the clients; nil for one a core.
+    public var shards: Int?
+    /// The largest packet taken from a client, in bytes. [MQTT-3.2.2-15]
+    public var maximumPacketSize = 1024 * 1024
+    /// Levels of a topic name or filter.
+    public var maximumTopicLevels = 128
+    /// QoS 1 and 2 messages sent to a client and not yet acknowledged by it; a client may ask for fewer.
+    public var maximumInflight = 1000
+    /// QoS 1 and 2 messages that a client may send before one of them is acknowledged. [MQTT-3.1.2-24]
+    public var receiveMaximum: UInt16 = 1000
+    /// QoS 1 and 2 messages that wait for one client; beyond it new ones are dropped and counted.
+    public var maximumQueuedMessages = 100_000
+    /// Bytes that wait for one client, in its queue and in its connection each; beyond it new ones are dropped and counted.
+    public var maximumQueuedBytes = 64 * 1024 * 1024
+    /// Retained messages kept.
+    public var maximumRetainedMessages = 1_000_000
+    /// Bytes of retained messages kept.
+    public var maximumRetainedBytes = 1024 * 1024 * 1024
+    /// Seconds that a connection may take until its CONNECT is complete.
+    public var connectTimeoutSeconds = 10
+    /// The longest session expiry interval granted, in seconds; `UInt32.max` for no limit.
+    public var maximumSessionExpiry = UInt32.max
+    /// Whether clients without credentials may connect from addresses that are neither loopback nor private.
+    public var allowsPublicAddresses = false
+    /// The broker's log.
+    public var logger = Logger(label: "dunlin.broker")
+
+    /// The defaults.
+    public init() {}
+}

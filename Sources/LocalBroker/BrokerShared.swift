@@ -1,0 +1,64 @@
+import NIOConcurrencyHelpers
+import NIOCore
+import Synchronization
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// What the shards of one broker share: all of it safe to use from any loop, none of it touched for an ordinary message
+/// but the routing table, which is read without locks.
+final class BrokerShared: Sendable {
+    let configuration: BrokerConfiguration
+    let mailboxes: [ShardMailbox]
+    let routes: RoutingTable
+    let retained: RetainedStore
+    let directory = SessionDirectory()
+    /// Peers that are attached; where there are none a retained message needs no copy for them.
+    let peerCount = Atomic<Int>(0)
+    let congestedPeers = CongestedPeers()
+    private let clock = Mutex(HybridClock())
+    /// Part of every client identifier this process assigns, so that two nodes never assign the same one.
+    private let assignedPrefix: String
+    private let assignedCount = Atomic<UInt64>(0)
+
+    var shardCount: Int { self.mailboxes.count }
+
+    init(configuration: BrokerConfiguration, eventLoops: [any EventLoop]) {
+        var generator = SystemRandomNumberGenerator()
+        self.configuration = configuration
+        self.mailboxes = eventLoops.map { ShardMailbox(eventLoop: $0) }
+        self.routes = RoutingTable(readers: eventLoops.count, seed: generator.next())
+        self.retained = RetainedStore(
+            limits: RetainedLimits(
+                countMax: configuration.maximumRetainedMessages,
+                bytesMax: configuration.maximumRetainedBytes
+            )
+        )
+        self.assignedPrefix = "dunlin-" + String(generator.next() as UInt64, radix: 36) + "-"
+    }
+
+    /// A client identifier for a client that brought none. [MQTT-3.1.3-6]
+    func makeClientID() -> String {
+        self.assignedPrefix + "\(self.assignedCount.add(1, ordering: .relaxed).newValue)"
+    }
+
+    /// The wall clock, in milliseconds since the Unix epoch.
+    func wallClock() -> UInt64 {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return UInt64(time.tv_sec) * 1000 + UInt64(time.tv_nsec) / 1_000_000
+    }
+
+    /// A timestamp for a retained message that is published here, above all seen before.
+    func makeStamp(nowMilliseconds: UInt64) -> HybridTimestamp {
+        self.clock.withLock { $0.now(physicalMilliseconds: nowMilliseconds) }
+    }
+
+    /// A peer's timestamp was seen: later ones of this node are above it.
+    func observe(_ stamp: HybridTimestamp, nowMilliseconds: UInt64) {
+        _ = self.clock.withLock { $0.observe(stamp, physicalMilliseconds: nowMilliseconds) }
+    }
+}

@@ -1,0 +1,114 @@
+import Logging
+import NIOCore
+import Protocol
+
+/// CONNECT and its answer.
+extension Connection {
+    func onConnect(_ connect: Connect) throws(ProtocolError) {
+        self.version = connect.version
+        self.core.onConnectTaken()
+        let configuration = self.shard.shared.configuration
+        if let refusal = self.refusal(of: connect) {
+            self.refuse(refusal.reason, refusal.explanation)
+            return
+        }
+        let requested = self.requestedExpiry(connect)
+        let expiry = min(requested, configuration.maximumSessionExpiry)
+        let isAnonymous = connect.clientIdentifier.isEmpty
+        let clientID = isAnonymous ? self.shard.shared.makeClientID() : connect.clientIdentifier
+        let receiveMaximum = connect.properties.receiveMaximum.map(Int.init) ?? 65_535
+        self.connect = AcceptedConnect(
+            keepAlive: connect.keepAlive,
+            window: min(receiveMaximum, configuration.maximumInflight),
+            assignedClientID: isAnonymous ? clientID : nil,
+            requestedSessionExpiry: requested,
+            grantedSessionExpiry: expiry
+        )
+        self.maximumPacketSize = connect.properties.maximumPacketSize.map(Int.init) ?? .max
+        if let will = connect.will { self.will = try StoredWill(will) }
+        self.shard.attach(
+            self,
+            Shard.SessionRequest(
+                clientID: ClientID(text: clientID),
+                isCleanStart: connect.cleanStart,
+                expirySeconds: expiry
+            )
+        )
+    }
+
+    /// How long the client wants its session kept. Before MQTT 5 a session is kept for ever or not at all.
+    private func requestedExpiry(_ connect: Connect) -> UInt32 {
+        if connect.version == .v5 { return connect.properties.sessionExpiryInterval ?? 0 }
+        return connect.cleanStart ? 0 : .max
+    }
+
+    /// Why a client may not connect, if it may not.
+    private func refusal(of connect: Connect) -> (reason: ReasonCode, explanation: String)? {
+        let configuration = self.shard.shared.configuration
+        if !configuration.allowsPublicAddresses, !AddressRule.isPrivate(self.remoteAddress) {
+            return (
+                .notAuthorized,
+                "a client from a public address was refused: without authentication only loopback and private "
+                    + "addresses are served (setting: --allow-public)"
+            )
+        }
+        if connect.properties.authenticationMethod != nil {
+            return (.badAuthenticationMethod, "enhanced authentication is not offered")
+        }
+        return nil
+    }
+
+    private func refuse(_ reason: ReasonCode, _ explanation: String) {
+        self.shard.statistics.connectionsRefused += 1
+        self.shard.logger.warning("\(explanation)", metadata: self.metadata)
+        self.append { ShortPackets.writeConnAck(reason, sessionPresent: false, version: self.version, into: &$0) }
+        self.closeAfterFlush()
+    }
+
+    /// The CONNECT itself was wrong. The client is told where its version can be known. [MQTT-3.1.4-2]
+    func refuseConnect(_ error: ProtocolError) {
+        self.shard.statistics.connectionsRefused += 1
+        // A client that speaks another version cannot know our codes; MQTT 3.1.1's one for that is understood by all.
+        // [MQTT-3.1.2-2]
+        let version: ProtocolVersion = error.reason == .unsupportedProtocolVersion ? .v311 : self.version
+        if error.reason == .unsupportedProtocolVersion || error.reason == .clientIdentifierNotValid
+            || version == .v5
+        {
+            self.append {
+                ShortPackets.writeConnAck(error.reason, sessionPresent: false, version: version, into: &$0)
+            }
+        }
+        self.closeAfterFlush()
+    }
+
+    func sendConnAck(isPresent: Bool) {
+        guard self.version == .v5 else {
+            self.append {
+                ShortPackets.writeConnAck(.success, sessionPresent: isPresent, version: self.version, into: &$0)
+            }
+            return
+        }
+        let configuration = self.shard.shared.configuration
+        var answer = ConnAck(sessionPresent: isPresent, reason: .success)
+        answer.properties.receiveMaximum = configuration.receiveMaximum
+        answer.properties.maximumPacketSize = UInt32(clamping: configuration.maximumPacketSize)
+        answer.properties.subscriptionIdentifierAvailable = false
+        answer.properties.sharedSubscriptionAvailable = false
+        answer.properties.assignedClientIdentifier = self.connect.assignedClientID
+        if self.connect.grantedSessionExpiry != self.connect.requestedSessionExpiry {
+            answer.properties.sessionExpiryInterval = self.connect.grantedSessionExpiry
+        }
+        self.append(.connAck(answer))
+        self.shard.logger.debug("client connected", metadata: self.metadata)
+    }
+}
+
+/// What remains of a CONNECT once it was accepted.
+struct AcceptedConnect {
+    var keepAlive: UInt16 = 0
+    /// QoS 1 and 2 messages sent to the client at a time.
+    var window = 0
+    var assignedClientID: String?
+    var requestedSessionExpiry: UInt32 = 0
+    var grantedSessionExpiry: UInt32 = 0
+}

@@ -1,0 +1,181 @@
+import NIOCore
+import Protocol
+
+/// Acting on the packets of a client.
+extension Connection {
+    /// Acts on one complete packet.
+    ///
+    /// - Returns: false if the packet must wait for the session.
+    func handle(
+        _ frame: Frame,
+        _ span: RawSpan,
+        _ bytes: UnsafeRawBufferPointer
+    ) throws(ProtocolError) -> Bool {
+        guard let type = frame.type else {
+            preconditionFailure("the scanner lets no frame of type 0 through")
+        }
+        switch self.core.onPacket(type) {
+        case .handle: break
+        case .hold: return false
+        case .refuse(let reason, let requirement):
+            throw ProtocolError(
+                reason: reason,
+                requirement: requirement,
+                offset: frame.start,
+                message: "\(type) is not allowed now"
+            )
+        }
+        switch type {
+        case .publish:
+            let publish = try PublishView(frame: frame, in: span, version: self.version)
+            try self.onPublish(publish, span, bytes)
+        case .pubAck, .pubRec, .pubRel, .pubComp:
+            self.onAck(try AckView(frame: frame, in: span, version: self.version))
+        case .pingReq:
+            _ = try PacketDecoder.decode(frame, in: span, version: self.version)
+            self.append { ShortPackets.writePingResp(into: &$0) }
+        default:
+            try self.onControl(PacketDecoder.decode(frame, in: span, version: self.version))
+        }
+        return true
+    }
+
+    /// The packets that are rare enough to be read as values.
+    private func onControl(_ packet: Packet) throws(ProtocolError) {
+        switch packet {
+        case .connect(let connect): try self.onConnect(connect)
+        case .subscribe(let subscribe): try self.onSubscribe(subscribe)
+        case .unsubscribe(let unsubscribe): self.onUnsubscribe(unsubscribe)
+        case .disconnect(let disconnect): try self.onDisconnect(disconnect)
+        default: preconditionFailure("the core let through a packet that nobody handles: \(packet)")
+        }
+    }
+
+    // MARK: PUBLISH
+
+    private func onPublish(
+        _ publish: PublishView,
+        _ span: RawSpan,
+        _ bytes: UnsafeRawBufferPointer
+    ) throws(ProtocolError) {
+        guard let session = self.session else { return }
+        // We announce no topic alias maximum, so any alias is too large. [MQTT-3.3.2-9]
+        guard publish.topicAlias == 0 else {
+            throw ProtocolError(
+                reason: .topicAliasInvalid,
+                requirement: "MQTT-3.3.2-9",
+                offset: publish.topicStart,
+                message: "topic aliases are not offered"
+            )
+        }
+        self.shard.statistics.messagesReceived &+= 1
+        let message = self.view(of: publish, span, bytes)
+        switch publish.qos {
+        case .atMostOnce:
+            self.shard.publish(message, from: self, scope: .everyone)
+        case .atLeastOnce:
+            let isTaken = self.shard.publish(message, from: self, scope: .everyone)
+            self.acknowledge(.pubAck, publish.packetID, isTaken ? .success : .quotaExceeded)
+        case .exactlyOnce:
+            try self.onPublishQoS2(publish, message, session)
+        }
+    }
+
+    /// A message is routed when it first arrives; its identifier is remembered until PUBREL so that a repeated one is not
+    /// routed again. [MQTT-4.3.3-10]
+    private func onPublishQoS2(
+        _ publish: PublishView,
+        _ message: MessageView,
+        _ session: Session
+    ) throws(ProtocolError) {
+        guard session.state.received.insert(publish.packetID) else {
+            self.acknowledge(.pubRec, publish.packetID, .success)
+            return
+        }
+        guard session.state.received.count <= Int(self.shard.shared.configuration.receiveMaximum) else {
+            throw ProtocolError(
+                reason: .receiveMaximumExceeded,
+                requirement: "MQTT-3.3.4-7",
+                offset: publish.topicStart,
+                message: "more QoS 2 messages than the receive maximum are not released"
+            )
+        }
+        let isTaken = self.shard.publish(message, from: self, scope: .everyone)
+        if !isTaken { _ = session.state.received.remove(publish.packetID) }
+        self.acknowledge(.pubRec, publish.packetID, isTaken ? .success : .quotaExceeded)
+    }
+
+    private func view(of publish: PublishView, _ span: RawSpan, _ bytes: UnsafeRawBufferPointer) -> MessageView {
+        var message = MessageView(
+            topic: UnsafeRawBufferPointer(rebasing: bytes[publish.topicStart..<publish.topicEnd]),
+            properties: UnsafeRawBufferPointer(start: nil, count: 0),
+            payload: UnsafeRawBufferPointer(rebasing: bytes[publish.payloadStart..<publish.payloadEnd]),
+            qos: publish.qos,
+            retain: publish.retain
+        )
+        guard publish.propertiesEnd > publish.propertiesStart else { return message }
+        if let interval = publish.messageExpiryInterval {
+            message.expiry = self.shard.nowMilliseconds + UInt64(interval) * 1000
+        }
+        if publish.canForwardPropertiesUnchanged {
+            message.properties = UnsafeRawBufferPointer(
+                rebasing: bytes[publish.propertiesStart..<publish.propertiesEnd]
+            )
+        } else {
+            self.shard.propertyScratch.clear()
+            publish.appendForwardedProperties(from: span, into: &self.shard.propertyScratch)
+            // The scratch buffer is not touched again until the next PUBLISH is read.
+            message.properties = self.shard.propertyScratch.withUnsafeReadableBytes { $0 }
+        }
+        return message
+    }
+
+    /// Tells the client what became of a message. MQTT 3 has no way to refuse one: there it is acknowledged and dropped.
+    private func acknowledge(_ kind: AckKind, _ packetID: UInt16, _ reason: ReasonCode) {
+        let version = self.version
+        self.append { ShortPackets.write(kind, packetID: packetID, reason: reason, version: version, into: &$0) }
+    }
+
+    // MARK: Acknowledgements
+
+    private func onAck(_ ack: AckView) {
+        guard let session = self.session else { return }
+        switch ack.kind {
+        case .pubAck:
+            // An acknowledgement of something that is not in flight is a late one of an earlier connection: ignored.
+            if session.state.log.onAck(ack.packetID) { self.pump() }
+        case .pubRec:
+            let isError = ack.reason.isError
+            if session.state.log.onReceived(ack.packetID, isError: isError) {
+                if isError { self.pump() } else { self.acknowledge(.pubRel, ack.packetID, .success) }
+            } else if !isError {
+                self.acknowledge(.pubRel, ack.packetID, .packetIdentifierNotFound)
+            }
+        case .pubComp:
+            if session.state.log.onComplete(ack.packetID) { self.pump() }
+        case .pubRel:
+            let isKnown = session.state.received.remove(ack.packetID)
+            self.acknowledge(.pubComp, ack.packetID, isKnown ? .success : .packetIdentifierNotFound)
+        }
+    }
+
+    // MARK: DISCONNECT
+
+    private func onDisconnect(_ disconnect: Disconnect) throws(ProtocolError) {
+        if let expiry = disconnect.properties.sessionExpiryInterval, let session = self.session {
+            // A session that was to end with its connection cannot be prolonged. [MQTT-3.14.2-2]
+            guard expiry == 0 || session.state.expirySeconds != 0 else {
+                throw ProtocolError(
+                    reason: .protocolError,
+                    requirement: "MQTT-3.14.2-2",
+                    offset: 0,
+                    message: "the session expiry interval was 0 in CONNECT"
+                )
+            }
+            session.state.expirySeconds = min(expiry, self.shard.shared.configuration.maximumSessionExpiry)
+        }
+        // A normal end discards the will; any other reason asks for it. [MQTT-3.14.4-3]
+        if disconnect.reason == .success { self.will = nil }
+        self.close()
+    }
+}

@@ -1,0 +1,147 @@
+import NIOCore
+import Protocol
+
+/// What goes to a client.
+extension Connection {
+    /// Sends a message that is encoded already.
+    func send(encoded bytes: UnsafeRawBufferPointer) {
+        guard self.takes(bytes.count) else { return }
+        self.shard.statistics.messagesSent &+= 1
+        self.append { $0.writeBytes(bytes) }
+    }
+
+    /// Sends a QoS 0 message, or drops it where the client does not keep up.
+    func send(_ message: MessageView, retain: Bool, subscriptionIdentifier: UInt32) {
+        let expiry = message.remainingExpiry(nowMilliseconds: self.shard.nowMilliseconds)
+        if expiry == 0 {
+            self.shard.statistics.droppedExpired += 1
+            return
+        }
+        let header = PublishHeader(
+            version: self.version,
+            qos: .atMostOnce,
+            retain: retain,
+            messageExpiryInterval: expiry,
+            subscriptionIdentifier: subscriptionIdentifier
+        )
+        guard self.takes(header.encodedLength(of: message)) else { return }
+        self.shard.statistics.messagesSent &+= 1
+        self.append { header.encode(message, into: &$0) }
+    }
+
+    private func takes(_ size: Int) -> Bool {
+        guard size <= self.maximumPacketSize else {
+            self.shard.statistics.droppedTooLarge += 1
+            return false
+        }
+        guard self.backlog + size <= self.shard.shared.configuration.maximumQueuedBytes else {
+            self.shard.statistics.droppedSlowConsumer += 1
+            return false
+        }
+        return true
+    }
+
+    /// Moves what waits in the session into the connection, as far as the client's window and the socket allow.
+    func pump() {
+        guard let session = self.session, self.core.phase == .connected else { return }
+        while self.isTaking, session.state.log.canSend(window: session.window) {
+            session.state.log.sendNext { entry, record in self.send(entry, record, isDuplicate: false) }
+        }
+        if !self.retainedDeliveries.isEmpty { self.pumpRetained() }
+    }
+
+    /// Sends again what an earlier connection left unfinished, in the order it was first sent. [MQTT-4.4.0-1]
+    func sendAgain() {
+        guard let session = self.session else { return }
+        session.state.log.forEachInFlight { entry, record in
+            switch entry.state {
+            case .awaitingAck, .awaitingReceived: _ = self.send(entry, record, isDuplicate: true)
+            case .awaitingComplete:
+                self.append {
+                    ShortPackets.write(.pubRel, packetID: entry.packetID, version: self.version, into: &$0)
+                }
+            case .waiting, .done: break
+            }
+        }
+    }
+
+    /// Encodes a message of the session's log; false if it is not to be sent: expired, or too large for this client.
+    private func send(_ entry: OutboundLog.Entry, _ record: UnsafeRawBufferPointer, isDuplicate: Bool) -> Bool {
+        guard let message = MessageRecord.read(record) else {
+            preconditionFailure("a session's log holds only records that this process wrote")
+        }
+        let expiry = message.remainingExpiry(nowMilliseconds: self.shard.nowMilliseconds)
+        if expiry == 0, !isDuplicate {
+            self.shard.statistics.droppedExpired += 1
+            return false
+        }
+        let header = PublishHeader(
+            version: self.version,
+            qos: entry.qos,
+            dup: isDuplicate,
+            retain: entry.retain,
+            packetID: entry.packetID,
+            messageExpiryInterval: expiry,
+            subscriptionIdentifier: entry.subscriptionIdentifier
+        )
+        guard header.encodedLength(of: message) <= self.maximumPacketSize else {
+            self.shard.statistics.droppedTooLarge += 1
+            return false
+        }
+        self.shard.statistics.messagesSent &+= 1
+        self.append { header.encode(message, into: &$0) }
+        return true
+    }
+}
+
+/// A QoS 0 message encoded once for all its receivers of one protocol level.
+struct PublishTemplate {
+    private var v3 = ByteBuffer()
+    private var v5 = ByteBuffer()
+
+    /// Another message is at hand.
+    mutating func reset() {
+        self.v3.moveWriterIndex(to: 0)
+        self.v5.moveWriterIndex(to: 0)
+    }
+
+    mutating func withBytes(
+        of message: MessageView,
+        version: ProtocolVersion,
+        _ body: (UnsafeRawBufferPointer) -> Void
+    ) {
+        if version == .v5 {
+            Self.fill(&self.v5, message, version)
+            self.v5.withUnsafeReadableBytes(body)
+        } else {
+            Self.fill(&self.v3, message, version)
+            self.v3.withUnsafeReadableBytes(body)
+        }
+    }
+
+    private static func fill(_ buffer: inout ByteBuffer, _ message: MessageView, _ version: ProtocolVersion) {
+        guard buffer.readableBytes == 0 else { return }
+        PublishHeader(version: version, qos: .atMostOnce).encode(message, into: &buffer)
+    }
+}
+
+extension PublishHeader {
+    /// The size of the whole packet, in bytes.
+    func encodedLength(of message: MessageView) -> Int {
+        self.encodedLength(
+            topicLength: message.topic.count,
+            propertiesLength: self.version == .v5 ? message.properties.count : 0,
+            payloadLength: message.payload.count
+        )
+    }
+
+    func encode(_ message: MessageView, into buffer: inout ByteBuffer) {
+        let size = self.encode(
+            topic: message.topic,
+            properties: message.properties,
+            payload: message.payload,
+            into: &buffer
+        )
+        precondition(size > 0, "a message is no larger than the packet it came in, which had a limit")
+    }
+}

@@ -1,0 +1,102 @@
+import NIOCore
+import Protocol
+
+/// SUBSCRIBE and UNSUBSCRIBE. Their answers wait until the routing table's readers see the change, so a client that has its
+/// SUBACK receives what is published from then on.
+extension Connection {
+    func onSubscribe(_ subscribe: Subscribe) throws(ProtocolError) {
+        guard let session = self.session else { return }
+        if subscribe.subscriptionIdentifier != nil {
+            throw ProtocolError(
+                reason: .subscriptionIdentifiersNotSupported,
+                requirement: "MQTT 3.2.2.3.12",
+                offset: 0,
+                message: "subscription identifiers are not offered"
+            )
+        }
+        var reasons: [ReasonCode] = []
+        var operations: [RouteOperation] = []
+        var retained: [RetainedDelivery] = []
+        for request in subscribe.subscriptions {
+            let filter = Array(request.filter.utf8)
+            if let refusal = self.refusal(of: filter) {
+                reasons.append(refusal)
+                continue
+            }
+            let options = SubscriptionOptions(
+                qos: request.maximumQoS.rawValue,
+                noLocal: request.noLocal,
+                retainAsPublished: request.retainAsPublished
+            )
+            let isNew = session.state.subscriptions.updateValue(options, forKey: filter) == nil
+            operations.append(
+                .subscribe(filter: filter, Route(subscriber: session.subscriberID, options: options))
+            )
+            if request.retainHandling == .send || (request.retainHandling == .sendIfNew && isNew) {
+                retained.append(RetainedDelivery(filter: filter, options: options))
+            }
+            reasons.append(ReasonCode(rawValue: request.maximumQoS.rawValue))
+        }
+        self.apply(operations) { connection in
+            connection.append {
+                ShortPackets.writeSubAck(
+                    packetID: subscribe.packetID,
+                    reasons: reasons,
+                    version: connection.version,
+                    into: &$0
+                )
+            }
+            connection.retainedDeliveries += retained
+            connection.pump()
+        }
+    }
+
+    func onUnsubscribe(_ unsubscribe: Unsubscribe) {
+        guard let session = self.session else { return }
+        var reasons: [ReasonCode] = []
+        var operations: [RouteOperation] = []
+        for filter in unsubscribe.filters.map({ Array($0.utf8) }) {
+            let isKnown = session.state.subscriptions.removeValue(forKey: filter) != nil
+            if isKnown { operations.append(.unsubscribe(filter: filter, session.subscriberID)) }
+            reasons.append(isKnown ? .success : .noSubscriptionExisted)
+        }
+        self.apply(operations) { connection in
+            connection.append {
+                ShortPackets.writeUnsubAck(
+                    packetID: unsubscribe.packetID,
+                    reasons: reasons,
+                    version: connection.version,
+                    into: &$0
+                )
+            }
+        }
+    }
+
+    /// Why a filter is not subscribed to, if it is not.
+    private func refusal(of filter: [UInt8]) -> ReasonCode? {
+        if filter.starts(with: "$share/".utf8) { return .sharedSubscriptionsNotSupported }
+        let levels = filter.reduce(1) { $1 == UInt8(ascii: "/") ? $0 + 1 : $0 }
+        return levels > self.shard.shared.configuration.maximumTopicLevels ? .topicFilterInvalid : nil
+    }
+
+    /// Hands route changes in and goes on, on this loop, when they are visible to all.
+    private func apply(_ operations: [RouteOperation], then body: @escaping (Connection) -> Void) {
+        guard !operations.isEmpty else {
+            body(self)
+            return
+        }
+        let bound = NIOLoopBound((connection: self, body: body), eventLoop: self.shard.eventLoop)
+        let mailbox = self.shard.shared.mailboxes[self.shard.index]
+        self.shard.shared.routes.apply(
+            operations,
+            published: {
+                mailbox.post(
+                    .command { _ in
+                        let (connection, body) = bound.value
+                        if connection.isOpen { body(connection) }
+                    }
+                )
+            }
+        )
+    }
+}

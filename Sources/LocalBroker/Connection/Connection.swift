@@ -1,0 +1,340 @@
+import Logging
+import NIOCore
+import Protocol
+
+/// One client's network connection: finds packets in what is read, asks the core whether they are legal, acts on them,
+/// and collects what goes to the client until the end of the tick. Owned by its shard's event loop.
+///
+/// The only handler of its pipeline that knows MQTT. No packet travels through the pipeline; bytes are parsed in place.
+final class Connection: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    /// Outbound bytes at which a tick does not wait for its end to write.
+    static let flushThreshold = 64 * 1024
+
+    let shard: Shard
+    private(set) var id: UInt64 = 0
+    private(set) var context: ChannelHandlerContext?
+    private(set) var remoteAddress: SocketAddress?
+    var core = ConnectionCore()
+    var version = ProtocolVersion.v311
+    var session: Session?
+    var will: StoredWill?
+    /// The largest packet the client takes, in bytes. [MQTT-3.1.2-24]
+    var maximumPacketSize = Int.max
+    /// What CONNECT asked for.
+    var connect = AcceptedConnect()
+    /// Noted for the end of the tick.
+    var isDirty = false
+
+    private var lastRead = NIODeadline.now()
+    /// The buffer that NIO reads into first; holding it makes NIO use the shard's from then on (`ReadBufferPool`).
+    private var firstBuffer: ByteBuffer?
+    /// The beginning of a packet whose rest has not been read.
+    private var tail = ByteBuffer()
+    private var outbound = ByteBuffer()
+    private var isWritable = true
+    private var isFailing = false
+    /// The client's messages cannot be taken in at the moment.
+    var isStalled = false
+    var congestion = Congestion()
+    /// Retained messages still to be sent for new subscriptions.
+    var retainedDeliveries: [RetainedDelivery] = []
+
+    init(shard: Shard) {
+        self.shard = shard
+    }
+
+    var isOpen: Bool { self.core.phase != .closed }
+    var clientID: String { self.session?.clientID.text ?? "" }
+
+    // MARK: ChannelInboundHandler
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        self.remoteAddress = context.remoteAddress
+        self.id = self.shard.add(self)
+        self.shard.timers.schedule(
+            .connection(self.id),
+            atSeconds: self.shard.now.seconds + self.shard.shared.configuration.connectTimeoutSeconds
+        )
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        self.context = nil
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        self.shard.beginTick()
+        self.onClosed()
+        context.fireChannelInactive()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        // A reset or a failed write: NIO reports it and the connection is of no use any more.
+        context.close(promise: nil)
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        self.isWritable = context.channel.isWritable
+        guard self.isWritable, self.isOpen else { return }
+        if !self.isDirty { self.shard.markDirty(self) }
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        let buffer = self.unwrapInboundIn(data)
+        if self.firstBuffer == nil { self.firstBuffer = buffer }
+        self.shard.beginTick()
+        self.lastRead = self.shard.now
+        self.shard.statistics.bytesReceived &+= UInt64(buffer.readableBytes)
+        self.receive(buffer)
+        self.shard.giveReadBuffer(buffer)
+    }
+
+    // MARK: Finding packets
+
+    private func receive(_ buffer: ByteBuffer) {
+        guard self.isOpen, !self.isFailing else { return }
+        if self.core.phase == .connecting || self.isStalled {
+            self.holdBack(buffer)
+            return
+        }
+        buffer.withUnsafeReadableBytes { bytes in
+            var from = 0
+            if self.tail.readableBytes > 0 {
+                from = self.completeTail(bytes)
+                guard from >= 0 else { return }
+            }
+            let end = self.parse(bytes, from: from)
+            if end < bytes.count, self.isOpen, !self.isFailing {
+                self.tail.writeBytes(UnsafeRawBufferPointer(rebasing: bytes[end...]))
+            }
+        }
+    }
+
+    /// Acts on all complete packets; returns where the first one begins that is not, or must wait.
+    private func parse(_ bytes: UnsafeRawBufferPointer, from: Int) -> Int {
+        let span = bytes.bytes
+        var at = from
+        do throws(ProtocolError) {
+            while !self.isStalled,
+                let frame = try FrameScanner.next(
+                    in: span,
+                    from: at,
+                    maximumPacketSize: self.shard.shared.configuration.maximumPacketSize
+                )
+            {
+                guard try self.handle(frame, span, bytes) else { return at }
+                guard self.isOpen, !self.isFailing else { return bytes.count }
+                at = frame.end
+            }
+        } catch {
+            self.fail(error)
+        }
+        return at
+    }
+
+    /// Completes the packet whose beginning is in the tail with no more bytes than it needs, so that the rest is parsed in
+    /// place.
+    ///
+    /// - Returns: how many of `bytes` were used; -1 if they do not suffice, or the packet must wait, and all were kept.
+    private func completeTail(_ bytes: UnsafeRawBufferPointer) -> Int {
+        var used = 0
+        while true {
+            let missing: Int
+            do throws(ProtocolError) {
+                missing = try FrameScanner.missingBytes(
+                    in: self.tail.readableBytesSpan,
+                    maximumPacketSize: self.shard.shared.configuration.maximumPacketSize
+                )
+            } catch {
+                self.fail(error)
+                return -1
+            }
+            if missing == 0 { break }
+            let count = min(missing, bytes.count - used)
+            guard count > 0 else { return -1 }
+            self.tail.writeBytes(UnsafeRawBufferPointer(rebasing: bytes[used..<(used + count)]))
+            used += count
+        }
+        let packet = self.tail
+        self.tail = ByteBuffer()
+        let end = packet.withUnsafeReadableBytes { self.parse($0, from: 0) }
+        guard end < packet.readableBytes else { return used }
+        // The packet must wait for the session: keep it and all that follows.
+        self.tail = packet
+        self.tail.writeBytes(UnsafeRawBufferPointer(rebasing: bytes[used...]))
+        return -1
+    }
+
+    private func holdBack(_ buffer: ByteBuffer) {
+        self.tail.writeImmutableBuffer(buffer)
+        self.setReading(false)
+    }
+
+    /// Goes on with what was held back.
+    func resume() {
+        self.setReading(true)
+        guard self.tail.readableBytes > 0 else { return }
+        let held = self.tail
+        self.tail = ByteBuffer()
+        self.receive(held)
+    }
+
+    func setReading(_ isReading: Bool) {
+        // It fails only on a channel that is closed already.
+        try? self.context?.channel.syncOptions?.setOption(.autoRead, value: isReading)
+    }
+
+    // MARK: The session
+
+    /// The shard has found the session. What the client sent after CONNECT is taken in now.
+    func onSession(_ session: Session, isPresent: Bool) {
+        self.session = session
+        self.core.onConnected(keepAliveSeconds: self.connect.keepAlive)
+        session.window = self.connect.window
+        self.sendConnAck(isPresent: isPresent)
+        self.scheduleSilenceCheck()
+        self.sendAgain()
+        self.pump()
+        self.resume()
+    }
+
+    /// The client connected elsewhere. [MQTT-3.1.4-3]
+    func onTakenOver(continues: Bool) {
+        self.session = nil
+        if let will = self.will.take(), will.delaySeconds == 0 || !continues { self.shard.publish(will) }
+        self.disconnect(.sessionTakenOver)
+    }
+
+    // MARK: Ending
+
+    /// A second look after the time that was allowed for CONNECT, or for silence.
+    func onTimer() {
+        switch self.core.phase {
+        case .awaitingConnect, .connecting:
+            self.shard.logger.info("client did not complete CONNECT in time", metadata: self.metadata)
+            self.close()
+        case .connected:
+            guard self.core.silenceLimitSeconds > 0 else { return }
+            if self.shard.now - self.lastRead >= .seconds(Int64(self.core.silenceLimitSeconds)) {
+                self.shard.logger.info("client was silent beyond its keep-alive", metadata: self.metadata)
+                self.disconnect(.keepAliveTimeout)
+            } else {
+                self.scheduleSilenceCheck()
+            }
+        case .closed:
+            self.close()
+        }
+    }
+
+    private func scheduleSilenceCheck() {
+        guard self.core.silenceLimitSeconds > 0 else { return }
+        let due = self.lastRead + .seconds(Int64(self.core.silenceLimitSeconds))
+        self.shard.timers.schedule(.connection(self.id), atSeconds: due.seconds + 1)
+    }
+
+    /// The peer broke a rule: tells it which where the version can, and closes. [MQTT-4.13.1-1]
+    func fail(_ error: ProtocolError) {
+        guard !self.isFailing, self.isOpen else { return }
+        self.isFailing = true
+        self.shard.statistics.protocolErrors += 1
+        self.shard.logger.info("closing a client for a protocol error: \(error)", metadata: self.metadata)
+        if self.core.phase == .awaitingConnect {
+            self.refuseConnect(error)
+        } else {
+            self.disconnect(error.reason)
+        }
+    }
+
+    /// Ends the connection from this side, with a DISCONNECT where the version has one. [MQTT-3.14.0-1]
+    func disconnect(_ reason: ReasonCode) {
+        guard self.isOpen else { return }
+        if self.version == .v5, self.core.phase == .connected {
+            self.append { ShortPackets.writeDisconnect(reason, version: .v5, into: &$0) }
+        }
+        self.closeAfterFlush()
+    }
+
+    /// Sends what is collected, half-closes, and leaves the client a moment to read it: closing a socket with unread
+    /// input resets it, and the reason would be lost.
+    func closeAfterFlush() {
+        self.flush()
+        let context = self.context
+        self.onClosed()
+        guard let context else { return }
+        self.shard.timers.schedule(.connection(self.id), atSeconds: self.shard.now.seconds + 2)
+        self.shard.connections[self.id] = self
+        context.close(mode: .output, promise: nil)
+    }
+
+    func close() {
+        self.context?.close(promise: nil)
+        self.onClosed()
+        self.shard.remove(self)
+    }
+
+    private func onClosed() {
+        guard self.isOpen else {
+            self.shard.remove(self)
+            return
+        }
+        self.core.onClosed()
+        self.shard.remove(self)
+        self.retainedDeliveries = []
+        let will = self.will.take()
+        if let session = self.session.take() { self.shard.onDisconnected(session, will: will) }
+    }
+
+    var metadata: Logger.Metadata {
+        ["client": "\(self.clientID)", "address": "\(self.remoteAddress.map { "\($0)" } ?? "unknown")"]
+    }
+
+    // MARK: Outbound bytes
+
+    /// Adds bytes to what goes to the client at the end of the tick.
+    ///
+    /// Nothing is written from here: a write can fail and close the connection, and that may publish a will, in the middle
+    /// of the publish at hand. A connection that has much to write is written to when that publish is done.
+    @inline(__always)
+    func append(_ body: (inout ByteBuffer) -> Void) {
+        if self.outbound.storageCapacity == 0 { self.outbound = self.shard.takeBuffer() }
+        body(&self.outbound)
+        if !self.isDirty { self.shard.markDirty(self) }
+        if self.outbound.readableBytes >= Self.flushThreshold, self.isWritable { self.shard.markOverdue(self) }
+    }
+
+    /// Adds a packet that this side made up; that it can be encoded is this side's responsibility.
+    func append(_ packet: Packet) {
+        let version = self.version
+        self.append { buffer in
+            do throws(ProtocolError) {
+                try packet.encode(into: &buffer, version: version)
+            } catch {
+                preconditionFailure("an own packet cannot be encoded: \(error)")
+            }
+        }
+    }
+
+    /// Whether queued messages may be moved into the connection: the socket takes them and not too many are there.
+    var isTaking: Bool {
+        self.isWritable && self.outbound.readableBytes < Self.flushThreshold && self.core.phase == .connected
+    }
+
+    /// Bytes that wait for the end of the tick or for the socket.
+    var backlog: Int { self.outbound.readableBytes }
+
+    func flush() {
+        guard self.isWritable, let context = self.context, self.outbound.readableBytes > 0 else { return }
+        let buffer = self.outbound
+        self.outbound = ByteBuffer()
+        self.shard.statistics.bytesSent &+= UInt64(buffer.readableBytes)
+        context.writeAndFlush(self.wrapOutboundOut(buffer), promise: nil)
+        self.shard.recycle(buffer)
+    }
+
+}
+
+@available(*, unavailable)
+extension Connection: Sendable {}

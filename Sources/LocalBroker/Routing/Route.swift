@@ -1,0 +1,39 @@
+/// The options of one subscription, packed as the routes carry them.
+package struct SubscriptionOptions: Hashable, Sendable {
+    /// Bits 0–1 QoS, bit 2 No Local, bit 3 Retain As Published.
+    package var rawValue: UInt8
+
+    package init(rawValue: UInt8) {
+        self.rawValue = rawValue
+    }
+
+    package init(qos: UInt8, noLocal: Bool = false, retainAsPublished: Bool = false) {
+        assert(qos <= 2, "QoS 3 does not exist [MQTT-3.8.3-4]")
+        self.rawValue = qos & 0b11 | (noLocal ? 0b100 : 0) | (retainAsPublished ? 0b1000 : 0)
+    }
+
+    /// The highest QoS at which the subscriber wants messages.
+    package var qos: UInt8 { self.rawValue & 0b11 }
+
+    /// [MQTT-3.8.3-3]: the subscriber does not want its own publishes.
+    package var noLocal: Bool { self.rawValue & 0b100 != 0 }
+
+    /// [MQTT-3.3.1-13]: the RETAIN flag is handed on as it was published.
+    package var retainAsPublished: Bool { self.rawValue & 0b1000 != 0 }
+}
+
+/// One receiver of one filter. Sixteen bytes, so that the receivers of a filter are walked as a plain array.
+package struct Route: Hashable, Sendable {
+    package var subscriber: SubscriberID
+    /// The MQTT 5 subscription identifier, 0 for none.
+    package var subscriptionIdentifier: UInt32
+    package var options: SubscriptionOptions
+    /// 1 only while a peer's set is being replaced: the routes that are in the new set. Never 1 in a published table.
+    var mark: UInt8 = 0
+
+    package init(subscriber: SubscriberID, options: SubscriptionOptions, subscriptionIdentifier: UInt32 = 0) {
+        self.subscriber = subscriber
+        self.subscriptionIdentifier = subscriptionIdentifier
+        self.options = options
+    }
+}

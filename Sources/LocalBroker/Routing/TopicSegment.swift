@@ -1,0 +1,91 @@
+/// One level of a topic or filter: where it is, its hash, and its first sixteen bytes, zero-padded.
+///
+/// Finding the separator, hashing and loading the bytes for the comparison are one pass of eight bytes a turn.
+struct TopicSegment {
+    var start: Int
+    /// Offset of the separator, or the end of the topic.
+    var end: Int
+    var hash: UInt64
+    var word0: UInt64
+    var word1: UInt64
+
+    /// Segments up to this length are compared as two words, without touching other memory.
+    static let inlineBytesMax = 16
+
+    var count: Int { self.end - self.start }
+
+    /// Reads the level that begins at `start`.
+    ///
+    /// The hash is a folded multiply seeded per process: filters are chosen by clients, and a client that cannot know
+    /// the seed cannot aim many of them at one slot.
+    ///
+    /// Precondition: `start` ≤ `count`, and `count` bytes are readable at `base`.
+    @inline(__always)
+    init(_ base: UnsafeRawPointer, from start: Int, count: Int, seed: UInt64) {
+        var position = start
+        var hash = seed
+        var word0: UInt64 = 0
+        var word1: UInt64 = 0
+        while true {
+            let rest = count - position
+            var word = Self.load(base, at: position, rest: rest, count: count)
+            // The lowest byte equal to "/" is found exactly; padding is zero and never equal.
+            let difference = word ^ 0x2f2f_2f2f_2f2f_2f2f
+            let separators = (difference &- 0x0101_0101_0101_0101) & ~difference & 0x8080_8080_8080_8080
+            var length = min(rest, 8)
+            if separators != 0 {
+                length = separators.trailingZeroBitCount &>> 3
+                word &= (1 &<< (UInt64(length) &* 8)) &- 1
+            }
+            if position == start {
+                word0 = word
+            } else if position == start + 8 {
+                word1 = word
+            }
+            hash = Self.fold(hash ^ word, 0x9e37_79b9_7f4a_7c15)
+            position += length
+            // A level of exactly eight bytes must hash alike in the middle and at the end of a topic.
+            if separators != 0 || position == count || base.load(fromByteOffset: position, as: UInt8.self) == 0x2f {
+                break
+            }
+        }
+        self.start = start
+        self.end = position
+        self.hash = Self.fold(hash ^ UInt64(truncatingIfNeeded: position &- start), 0xd6e8_feb8_6659_fd93)
+        self.word0 = word0
+        self.word1 = word1
+    }
+
+    /// Up to eight bytes at `position`, zero-padded, never reading outside `base ..< base + count`.
+    @inline(__always)
+    private static func load(_ base: UnsafeRawPointer, at position: Int, rest: Int, count: Int) -> UInt64 {
+        if rest >= 8 {
+            return UInt64(littleEndian: base.loadUnaligned(fromByteOffset: position, as: UInt64.self))
+        }
+        if rest == 0 {
+            return 0
+        }
+        if count >= 8 {
+            let last = UInt64(littleEndian: base.loadUnaligned(fromByteOffset: count &- 8, as: UInt64.self))
+            return last &>> (UInt64(truncatingIfNeeded: 8 &- rest) &* 8)
+        }
+        var word: UInt64 = 0
+        for index in 0..<rest {
+            let byte = base.load(fromByteOffset: position &+ index, as: UInt8.self)
+            word |= UInt64(byte) &<< (UInt64(truncatingIfNeeded: index) &* 8)
+        }
+        return word
+    }
+
+    @inline(__always)
+    private static func fold(_ left: UInt64, _ right: UInt64) -> UInt64 {
+        let product = left.multipliedFullWidth(by: right)
+        return product.high ^ product.low
+    }
+
+    /// The single-level wildcard `+`.
+    var isSingleLevelWildcard: Bool { self.count == 1 && self.word0 == 0x2b }
+
+    /// The multi-level wildcard `#`.
+    var isMultiLevelWildcard: Bool { self.count == 1 && self.word0 == 0x23 }
+}

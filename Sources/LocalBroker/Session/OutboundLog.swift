@@ -1,0 +1,188 @@
+import NIOCore
+import Protocol
+
+/// The QoS 1 and 2 messages on their way to one client: first those in flight, then those that wait, in order.
+///
+/// One byte log holds the records of both, and an entry each says where the record lies. Sending the next message moves
+/// a boundary; no bytes move. Acknowledgements come nearly always in order, so the head of the log is released as they
+/// come. A value without IO: the session carries out what it says.
+struct OutboundLog: Sendable {
+    /// What the client still owes for an entry. [MQTT-4.3.2-2], [MQTT-4.3.3-2]
+    enum State: UInt8, Sendable {
+        case waiting
+        case awaitingAck
+        case awaitingReceived
+        case awaitingComplete
+        case done
+    }
+
+    struct Entry: Sendable {
+        var offset: UInt64
+        var length: UInt32
+        var packetID: UInt16 = 0
+        var qos: QoS
+        var state: State = .waiting
+        var retain: Bool
+        var subscriptionIdentifier: UInt32
+    }
+
+    /// Entries from the oldest unfinished one; the first `inFlight` have been sent.
+    private var entries: CircularBuffer<Entry>
+    private(set) var inFlight = 0
+    private var unfinishedInFlight = 0
+    private var bytes = ByteBuffer()
+    /// The log position of the first byte in `bytes`.
+    private var base: UInt64 = 0
+    private var lastPacketID: UInt16 = 0
+
+    init() {
+        self.entries = CircularBuffer(initialCapacity: 1)
+    }
+
+    var isEmpty: Bool { self.entries.isEmpty }
+    /// Messages that have not been sent yet.
+    var waitingCount: Int { self.entries.count - self.inFlight }
+    /// Messages that have been sent and are not finished, those that count against the client's receive maximum.
+    var unfinishedCount: Int { self.unfinishedInFlight }
+    /// Bytes held, in flight and waiting.
+    var byteCount: Int { self.bytes.readableBytes }
+
+    /// Adds a message behind all others.
+    mutating func append(_ message: MessageView, qos: QoS, retain: Bool, subscriptionIdentifier: UInt32) {
+        let start = self.bytes.writerIndex - self.bytes.readerIndex
+        MessageRecord.append(message, qos: qos, to: &self.bytes)
+        let length = self.bytes.writerIndex - self.bytes.readerIndex - start
+        self.entries.append(
+            Entry(
+                offset: self.base + UInt64(start),
+                length: UInt32(length),
+                qos: qos,
+                retain: retain,
+                subscriptionIdentifier: subscriptionIdentifier
+            )
+        )
+    }
+
+    /// Whether the next waiting message may be sent to a client that takes `window` unfinished ones.
+    ///
+    /// What is finished behind an unfinished head still holds its place in the log, so their number is bounded too; that
+    /// also keeps identifiers in sequence unique without a search.
+    func canSend(window: Int) -> Bool {
+        self.inFlight < self.entries.count && self.unfinishedInFlight < window
+            && self.inFlight < min(max(1024, 2 * window), 65_534)
+    }
+
+    /// Takes the next waiting message into flight: gives it a packet identifier and hands it out to be sent.
+    ///
+    /// `canSend` must be true. Where `body` returns false (the message has expired) it is finished without being sent.
+    mutating func sendNext(_ body: (Entry, UnsafeRawBufferPointer) -> Bool) {
+        let index = self.entries.index(self.entries.startIndex, offsetBy: self.inFlight)
+        self.inFlight += 1
+        self.unfinishedInFlight += 1
+        self.lastPacketID = self.lastPacketID == .max ? 1 : self.lastPacketID + 1
+        self.entries[index].packetID = self.lastPacketID
+        self.entries[index].state = self.entries[index].qos == .atLeastOnce ? .awaitingAck : .awaitingReceived
+        let entry = self.entries[index]
+        var isSent = true
+        self.withBytes(of: entry) { isSent = body(entry, $0) }
+        if !isSent { self.finish(index) }
+    }
+
+    /// The client acknowledged a QoS 1 message. False if there is none of this identifier. [MQTT-4.3.2-3]
+    mutating func onAck(_ packetID: UInt16) -> Bool {
+        guard let index = self.find(packetID), self.entries[index].state == .awaitingAck else { return false }
+        self.finish(index)
+        return true
+    }
+
+    /// The client received a QoS 2 message; PUBREL is due. With an error the message is finished. [MQTT-4.3.3-4]
+    mutating func onReceived(_ packetID: UInt16, isError: Bool) -> Bool {
+        guard let index = self.find(packetID) else { return false }
+        switch self.entries[index].state {
+        case .awaitingReceived:
+            if isError {
+                self.finish(index)
+            } else {
+                self.entries[index].state = .awaitingComplete
+            }
+            return true
+        case .awaitingComplete: return !isError
+        case .waiting, .awaitingAck, .done: return false
+        }
+    }
+
+    /// The client completed a QoS 2 message. [MQTT-4.3.3-5]
+    mutating func onComplete(_ packetID: UInt16) -> Bool {
+        guard let index = self.find(packetID), self.entries[index].state == .awaitingComplete else { return false }
+        self.finish(index)
+        return true
+    }
+
+    /// Hands out all that is in flight in order, for sending it again after a reconnect. [MQTT-4.4.0-1], [MQTT-4.6.0-1]
+    func forEachInFlight(_ body: (Entry, UnsafeRawBufferPointer) -> Void) {
+        for entry in self.entries.prefix(self.inFlight) where entry.state != .done {
+            self.withBytes(of: entry) { body(entry, $0) }
+        }
+    }
+
+    /// Appends another log's messages, all as waiting ones.
+    mutating func appendWaiting(of other: OutboundLog) {
+        for entry in other.entries.dropFirst(other.inFlight) {
+            other.withBytes(of: entry) { record in
+                var copy = entry
+                copy.offset = self.base + UInt64(self.bytes.readableBytes)
+                self.bytes.writeBytes(record)
+                self.entries.append(copy)
+            }
+        }
+    }
+
+    private func withBytes(of entry: Entry, _ body: (UnsafeRawBufferPointer) -> Void) {
+        let start = Int(entry.offset - self.base)
+        self.bytes.withUnsafeReadableBytes { all in
+            body(UnsafeRawBufferPointer(rebasing: all[start..<(start + Int(entry.length))]))
+        }
+    }
+
+    private mutating func finish(_ index: CircularBuffer<Entry>.Index) {
+        self.entries[index].state = .done
+        self.unfinishedInFlight -= 1
+        self.releaseHead()
+    }
+
+    private mutating func releaseHead() {
+        while self.inFlight > 0, let first = self.entries.first, first.state == .done {
+            self.entries.removeFirst()
+            self.inFlight -= 1
+        }
+        guard let first = self.entries.first else {
+            self.base += UInt64(self.bytes.readableBytes)
+            // A burst must not leave its memory with an idle session.
+            if self.bytes.storageCapacity > 16 * 1024 {
+                self.bytes = ByteBuffer()
+            } else {
+                self.bytes.clear()
+            }
+            return
+        }
+        let released = Int(first.offset - self.base)
+        guard released > 0 else { return }
+        self.bytes.moveReaderIndex(forwardBy: released)
+        self.base = first.offset
+        if self.bytes.readerIndex > 4096, self.bytes.readerIndex > self.bytes.readableBytes {
+            self.bytes.discardReadBytes()
+        }
+    }
+
+    /// The in-flight entry of a packet identifier. Identifiers are given in sequence, so the distance from the first is
+    /// nearly always the place.
+    private func find(_ packetID: UInt16) -> CircularBuffer<Entry>.Index? {
+        guard self.inFlight > 0, let first = self.entries.first else { return nil }
+        let guess = Int(packetID &- first.packetID)
+        if guess < self.inFlight {
+            let index = self.entries.index(self.entries.startIndex, offsetBy: guess)
+            if self.entries[index].packetID == packetID { return index }
+        }
+        return self.entries.prefix(self.inFlight).firstIndex { $0.packetID == packetID && $0.state != .done }
+    }
+}

@@ -1,0 +1,104 @@
+import NIOCore
+import Protocol
+
+/// A client's will, kept until its connection ends. [MQTT-3.1.2-8]
+struct StoredWill: Sendable {
+    var topic: [UInt8]
+    /// MQTT 5 property bytes as a message record carries them.
+    var properties: ByteBuffer
+    var payload: [UInt8]
+    var qos: QoS
+    var retain: Bool
+    var delaySeconds: UInt32
+    var expirySeconds: UInt32?
+
+    init(_ will: Will) throws(ProtocolError) {
+        self.topic = Array(will.topic.utf8)
+        self.properties = ByteBuffer()
+        try will.properties.encodeForwarded(into: &self.properties)
+        self.payload = will.payload
+        self.qos = will.qos
+        self.retain = will.retain
+        self.delaySeconds = will.properties.willDelayInterval ?? 0
+        self.expirySeconds = will.properties.messageExpiryInterval
+    }
+}
+
+/// A client identifier as a key: two are the same if their bytes are. (Swift takes canonically equivalent text for equal.)
+struct ClientID: Hashable, Sendable {
+    var text: String
+
+    static func == (left: ClientID, right: ClientID) -> Bool {
+        left.text.utf8.elementsEqual(right.text.utf8)
+    }
+
+    func hash(into hasher: inout Hasher) {
+        for byte in self.text.utf8 { hasher.combine(byte) }
+    }
+}
+
+/// All of a session that outlives its connection: what moves when its client comes back on another shard.
+struct SessionState: Sendable {
+    /// The options of each subscription, by filter.
+    var subscriptions: [[UInt8]: SubscriptionOptions] = [:]
+    var log = OutboundLog()
+    /// QoS 2 messages taken from the client and not released by it.
+    var received = PacketIDSet()
+    /// Seconds that the session outlives its connection; `UInt32.max` for ever. [MQTT-3.1.2-23]
+    var expirySeconds: UInt32 = 0
+}
+
+/// A client's session. Owned by the event loop of the shard that holds it.
+final class Session {
+    enum Phase {
+        /// Its state is on the way from another shard. Messages queue; the waiting connection has no CONNACK yet.
+        case arriving
+        case present
+        /// Another shard takes it over. Messages queue and travel with it.
+        case departing
+    }
+
+    let clientID: ClientID
+    let slot: UInt32
+    let owner: SessionDirectory.Owner
+    var phase: Phase
+    var state = SessionState()
+    /// The live connection; nil while the client is away.
+    var connection: Connection?
+    /// The will of the last connection while it waits for its delay. [MQTT-3.1.3-9]
+    var delayedWill: StoredWill?
+    /// Set when the session lost its connection; a timer for an earlier loss is not due any more.
+    var disconnects: UInt64 = 0
+    /// Requests to hand over that came while the session was itself arriving.
+    var heldHandOvers: [HandOver] = []
+    /// The last publish that reached this session, and where its receiver stands, to join overlapping subscriptions.
+    var lastPublish: UInt64 = 0
+    var lastReceiver = 0
+    /// QoS 1 and 2 messages the client takes at a time.
+    var window = 0
+
+    init(clientID: ClientID, slot: UInt32, owner: SessionDirectory.Owner, phase: Phase) {
+        self.clientID = clientID
+        self.slot = slot
+        self.owner = owner
+        self.phase = phase
+    }
+
+    var subscriberID: SubscriberID { SubscriberID(shard: UInt16(self.owner.shard), slot: self.slot, kind: .session) }
+}
+
+@available(*, unavailable)
+extension Session: Sendable {}
+
+/// A request from one shard to another to give up a client's session.
+struct HandOver: Sendable {
+    var clientID: ClientID
+    /// The session's owner as the asking shard found it.
+    var previous: SessionDirectory.Owner
+    /// Where the session goes.
+    var target: SubscriberID
+    /// The client wants none of the old state. [MQTT-3.1.4-4]
+    var discards: Bool
+    /// Called with the state, nil if there was none to keep; posts itself to the asking shard.
+    var reply: @Sendable (SessionState?) -> Void
+}

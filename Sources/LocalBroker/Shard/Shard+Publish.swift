@@ -1,0 +1,313 @@
+import NIOCore
+import Protocol
+import Synchronization
+
+/// The way of a message from its publisher to its receivers' buffers.
+extension Shard {
+    /// Who a message may go to.
+    enum Scope {
+        /// Clients of this node and peers.
+        case everyone
+        /// Clients of this node: the message came from a peer and must not cross another link.
+        case clients
+    }
+
+    /// Routes one message to all who want it.
+    ///
+    /// - Parameter source: the publisher's connection, to be slowed if its messages cannot be taken in, and for
+    ///   subscriptions that want none of their own; nil where the publisher is not a client of this shard.
+    /// - Returns: false if a retained message was refused because the store is full.
+    @discardableResult
+    func publish(_ message: MessageView, from source: Connection?, scope: Scope) -> Bool {
+        var message = message
+        var isStored = true
+        if message.retain {
+            isStored = self.storeRetained(&message)
+            // Peers keep every retained message, so all of them get it, once, whatever they subscribe to.
+            if scope == .everyone, self.shared.peerCount.load(ordering: .relaxed) > 0 {
+                self.forwardToAllPeers(message, from: source)
+            }
+        }
+        self.enterTable()
+        self.reader.match(topic: message.topic, into: &self.matches)
+        guard !self.matches.isEmpty else { return isStored }
+        self.publishSerial &+= 1
+        self.template.reset()
+        if self.matches.runCount == 1 {
+            self.deliverRun(message, from: source, scope: scope)
+        } else {
+            self.deliverRuns(message, from: source, scope: scope)
+        }
+        self.flushOverdue()
+        if let reason = self.stallRequest.take() { source?.stall(reason) }
+        return isStored
+    }
+
+    /// One filter matched: no subscriber can occur twice.
+    private func deliverRun(_ message: MessageView, from source: Connection?, scope: Scope) {
+        let routes = self.matches[0]
+        let isShared = routes.count > 2
+        var touched: UInt64 = 0
+        for route in routes {
+            let receiver = Outbox.Receiver(route, message: message)
+            let shard = Int(route.subscriber.shard)
+            if receiver.kind == .peer {
+                guard scope == .everyone, !message.retain else { continue }
+            } else if shard == self.index {
+                guard let session = self.slots[Int(receiver.slot)] else { continue }
+                if route.options.noLocal, session === source?.session { continue }
+                self.deliver(message, to: session, receiver: receiver, isShared: isShared)
+                continue
+            }
+            self.add(receiver, of: message, from: source, toShard: shard, touched: &touched)
+        }
+        self.finish(message, touched: touched)
+    }
+
+    /// Several filters matched: a subscriber gets one copy, at the highest QoS it asked for. [MQTT-3.3.4-2]
+    private func deliverRuns(_ message: MessageView, from source: Connection?, scope: Scope) {
+        self.receivers.removeAll(keepingCapacity: true)
+        var touched: UInt64 = 0
+        for index in 0..<self.matches.runCount {
+            for route in self.matches[index] {
+                let receiver = Outbox.Receiver(route, message: message)
+                let shard = Int(route.subscriber.shard)
+                if receiver.kind == .peer {
+                    guard scope == .everyone, !message.retain else { continue }
+                } else if shard == self.index {
+                    guard let session = self.slots[Int(receiver.slot)] else { continue }
+                    if route.options.noLocal, session === source?.session { continue }
+                    self.join(receiver, session: session)
+                    continue
+                }
+                self.add(receiver, of: message, from: source, toShard: shard, touched: &touched)
+            }
+        }
+        self.deliverJoined(message)
+        self.finish(message, touched: touched)
+    }
+
+    private func join(_ receiver: Outbox.Receiver, session: Session) {
+        if session.lastPublish == self.publishSerial {
+            self.receivers[session.lastReceiver].join(receiver)
+        } else {
+            session.lastPublish = self.publishSerial
+            session.lastReceiver = self.receivers.count
+            self.receivers.append(receiver)
+        }
+    }
+
+    private func deliverJoined(_ message: MessageView) {
+        let isShared = self.receivers.count > 2
+        for receiver in self.receivers {
+            guard let session = self.slots[Int(receiver.slot)] else { continue }
+            self.deliver(message, to: session, receiver: receiver, isShared: isShared)
+        }
+    }
+
+    /// Notes a receiver that another shard serves; a peer of this shard goes straight into its outlet.
+    private func add(
+        _ receiver: Outbox.Receiver,
+        of message: MessageView,
+        from source: Connection?,
+        toShard shard: Int,
+        touched: inout UInt64
+    ) {
+        if receiver.kind != .session, message.qos != .atMostOnce, self.shared.congestedPeers.isAny,
+            receiver.kind == .allPeers || self.shared.congestedPeers.contains(receiver.slot)
+        {
+            self.stallRequest = .congestedLink
+        }
+        if shard == self.index {
+            self.forward(message, to: receiver, isOnly: self.matches.runCount == 1)
+            return
+        }
+        let bit: UInt64 = 1 << UInt64(shard)
+        let isFirst = touched & bit == 0
+        touched |= bit
+        self.outbox(shard) { outbox in
+            if isFirst { outbox.begin(publisher: source?.id ?? 0) }
+            outbox.add(receiver)
+        }
+    }
+
+    private func finish(_ message: MessageView, touched: UInt64) {
+        var touched = touched
+        while touched != 0 {
+            self.outbox(touched.trailingZeroBitCount) { $0.finish(message) }
+            touched &= touched - 1
+        }
+    }
+
+    // MARK: From other shards
+
+    /// Delivers what another shard matched for receivers of this one.
+    func deliver(_ buffer: ByteBuffer, from sender: Int) {
+        Outbox.forEach(in: buffer) { message, receivers, publisher in
+            self.deliver(message, receivers)
+            self.flushOverdue()
+            if let reason = self.stallRequest.take(), publisher != 0 {
+                self.shared.mailboxes[sender].post(.command { $0.connections[publisher]?.stall(reason) })
+            }
+        }
+    }
+
+    private func deliver(_ message: MessageView, _ receivers: UnsafeRawBufferPointer) {
+        self.publishSerial &+= 1
+        self.template.reset()
+        let count = receivers.count / Outbox.receiverSize
+        if count == 1 {
+            self.deliver(message, toOnly: Outbox.receiver(0, in: receivers))
+            return
+        }
+        self.receivers.removeAll(keepingCapacity: true)
+        for index in 0..<count {
+            let receiver = Outbox.receiver(index, in: receivers)
+            if receiver.kind == .session {
+                if let session = self.slots[Int(receiver.slot)] { self.join(receiver, session: session) }
+            } else {
+                self.forward(message, to: receiver, isOnly: false)
+            }
+        }
+        self.deliverJoined(message)
+    }
+
+    private func deliver(_ message: MessageView, toOnly receiver: Outbox.Receiver) {
+        if receiver.kind == .session {
+            guard let session = self.slots[Int(receiver.slot)] else { return }
+            self.deliver(message, to: session, receiver: receiver, isShared: false)
+        } else {
+            self.forward(message, to: receiver, isOnly: true)
+        }
+    }
+
+    // MARK: To sessions
+
+    /// Gives a session of this shard one message: into its connection's buffer where that is possible, or into its queue.
+    private func deliver(
+        _ message: MessageView,
+        to session: Session,
+        receiver: Outbox.Receiver,
+        isShared: Bool
+    ) {
+        let retain = receiver.retainAsPublished && message.retain
+        guard receiver.qos == .atMostOnce else {
+            self.enqueue(
+                message,
+                for: session,
+                qos: receiver.qos,
+                retain: retain,
+                subscriptionIdentifier: receiver.subscriptionIdentifier
+            )
+            return
+        }
+        guard let connection = session.connection, session.phase == .present else { return }
+        if isShared, !retain, receiver.subscriptionIdentifier == 0, message.expiry == 0 {
+            self.template.withBytes(of: message, version: connection.version) { connection.send(encoded: $0) }
+        } else {
+            connection.send(
+                message,
+                retain: retain,
+                subscriptionIdentifier: receiver.subscriptionIdentifier
+            )
+        }
+        self.slowPublishers(connection, backlog: connection.backlog)
+    }
+
+    /// Gives a session a QoS 1 or 2 message: behind what waits, and from there to the client as its window allows.
+    func enqueue(
+        _ message: MessageView,
+        for session: Session,
+        qos: QoS,
+        retain: Bool,
+        subscriptionIdentifier: UInt32
+    ) {
+        let configuration = self.shared.configuration
+        guard session.state.log.waitingCount < configuration.maximumQueuedMessages,
+            session.state.log.byteCount + message.payload.count < configuration.maximumQueuedBytes
+        else {
+            self.statistics.droppedQueueFull += 1
+            return
+        }
+        session.state.log.append(
+            message,
+            qos: qos,
+            retain: retain,
+            subscriptionIdentifier: subscriptionIdentifier
+        )
+        guard let connection = session.connection else { return }
+        connection.pump()
+        self.slowPublishers(connection, backlog: session.state.log.byteCount)
+    }
+
+    /// Notes that the publisher at hand should be slowed if the receiver has too much waiting.
+    func slowPublishers(_ connection: Connection, backlog: Int) {
+        guard backlog > self.shared.configuration.maximumQueuedBytes / 4 else {
+            connection.congestion.end()
+            return
+        }
+        if connection.congestion.slowsPublishers(now: self.now) {
+            self.stallRequest = .slowConsumer
+        }
+    }
+
+    // MARK: To peers
+
+    /// - Parameter isOnly: no other filter of the peer can have matched the same message.
+    private func forward(_ message: MessageView, to receiver: Outbox.Receiver, isOnly: Bool) {
+        switch receiver.kind {
+        case .peer:
+            guard let outlet = self.outlets[Int(receiver.slot)] else { return }
+            // Filters that overlap give a peer one copy; it matches for itself. The first of several may ask for less
+            // than the others, so then the message keeps its own QoS.
+            self.append(message, qos: isOnly ? receiver.qos : message.qos, to: outlet)
+        case .allPeers:
+            for case let outlet? in self.outlets { self.append(message, qos: message.qos, to: outlet) }
+        case .session: preconditionFailure("a session is not forwarded to")
+        }
+    }
+
+    private func append(_ message: MessageView, qos: QoS, to outlet: PeerOutlet) {
+        if outlet.lastPublish == self.publishSerial { return }
+        outlet.lastPublish = self.publishSerial
+        MessageRecord.appendWithLength(message, qos: qos, to: &outlet.pending)
+        outlet.pendingCount += 1
+        if !outlet.isDirty { self.markDirty(outlet) }
+    }
+
+    private func forwardToAllPeers(_ message: MessageView, from source: Connection?) {
+        let everyone = Outbox.Receiver(
+            slot: 0,
+            kind: .allPeers,
+            qos: message.qos,
+            retainAsPublished: true,
+            subscriptionIdentifier: 0
+        )
+        self.publishSerial &+= 1
+        var touched: UInt64 = 0
+        self.add(everyone, of: message, from: source, toShard: Shard.linkShard, touched: &touched)
+        self.finish(message, touched: touched)
+    }
+
+    /// The shard whose loop all links live on.
+    static let linkShard = 0
+}
+
+extension Outbox.Receiver {
+    init(_ route: Route, message: MessageView) {
+        let asked = QoS(rawValue: route.options.qos) ?? .atMostOnce
+        self.init(
+            slot: route.subscriber.slot,
+            kind: route.subscriber.isPeer ? .peer : .session,
+            qos: min(asked, message.qos),
+            retainAsPublished: route.options.retainAsPublished,
+            subscriptionIdentifier: route.subscriptionIdentifier
+        )
+    }
+
+    /// Joins another subscription of the same client that matched the same message.
+    mutating func join(_ other: Outbox.Receiver) {
+        self.qos = max(self.qos, other.qos)
+        self.retainAsPublished = self.retainAsPublished || other.retainAsPublished
+    }
+}

@@ -1,0 +1,97 @@
+import NIOCore
+import Protocol
+
+extension Shard {
+    /// Makes a message its topic's retained one, or clears the topic if it has no payload. [MQTT-3.3.1-5], [MQTT-3.3.1-6]
+    ///
+    /// A message of a client gets its stamp here, which every node then orders it by.
+    ///
+    /// - Returns: false if the store is full.
+    func storeRetained(_ message: inout MessageView) -> Bool {
+        let isOwn = message.stamp == 0
+        if isOwn { message.stamp = self.shared.makeStamp(nowMilliseconds: self.nowMilliseconds).rawValue }
+        switch self.store(message, origin: isOwn ? .client : .peer) {
+        case .stored, .superseded: return true
+        case .countLimit, .bytesLimit: return false
+        }
+    }
+
+    /// Keeps a retained message that a peer sent while the stores were made equal.
+    ///
+    /// - Returns: false if the record cannot be read or has no stamp.
+    func storeFromPeer(_ record: UnsafeRawBufferPointer) -> Bool {
+        guard let message = MessageRecord.read(record), message.stamp != 0 else { return false }
+        self.beginTick()
+        _ = self.store(message, origin: .peer)
+        return true
+    }
+
+    private func store(_ message: MessageView, origin: RetainedOrigin) -> RetainedOutcome {
+        let stamp = HybridTimestamp(rawValue: message.stamp)
+        if origin == .peer { self.shared.observe(stamp, nowMilliseconds: self.nowMilliseconds) }
+        var record = self.takeBuffer()
+        defer { self.recycle(record) }
+        MessageRecord.append(message, qos: message.qos, to: &record)
+        return record.withUnsafeReadableBytes { record in
+            self.shared.retained.apply(
+                topic: message.topic,
+                record: record,
+                stamp: stamp,
+                expiryMilliseconds: message.expiry == 0 ? nil : message.expiry,
+                isTombstone: message.payload.isEmpty,
+                origin: origin,
+                nowMilliseconds: self.nowMilliseconds
+            )
+        }
+    }
+}
+
+/// Retained messages on their way to a new subscription: sent in parts, as the client takes them.
+struct RetainedDelivery {
+    /// Messages looked up at a time.
+    static let chunkCount = 64
+
+    var filter: [UInt8]
+    var options: SubscriptionOptions
+    var cursor = RetainedCursor.start
+}
+
+extension Connection {
+    /// Sends retained messages for new subscriptions as long as the client takes them. [MQTT-3.3.1-8]
+    func pumpRetained() {
+        while self.isTaking, var delivery = self.retainedDeliveries.first, let session = self.session {
+            guard session.state.log.waitingCount < RetainedDelivery.chunkCount else { return }
+            let chunk = self.shard.shared.retained.matches(
+                filter: delivery.filter,
+                from: delivery.cursor,
+                limit: RetainedDelivery.chunkCount,
+                nowMilliseconds: self.shard.nowMilliseconds
+            )
+            for entry in chunk.entries {
+                entry.withRecord { self.deliverRetained($0, to: session, delivery.options) }
+            }
+            if let next = chunk.next {
+                delivery.cursor = next
+                self.retainedDeliveries[0] = delivery
+            } else {
+                self.retainedDeliveries.removeFirst()
+            }
+        }
+    }
+
+    private func deliverRetained(
+        _ record: UnsafeRawBufferPointer,
+        to session: Session,
+        _ options: SubscriptionOptions
+    ) {
+        guard let message = MessageRecord.read(record) else {
+            preconditionFailure("the store holds only records that were readable when they came")
+        }
+        let qos = min(message.qos, QoS(rawValue: options.qos) ?? .atMostOnce)
+        if qos == .atMostOnce {
+            self.send(message, retain: true, subscriptionIdentifier: 0)
+        } else {
+            self.shard.enqueue(message, for: session, qos: qos, retain: true, subscriptionIdentifier: 0)
+        }
+    }
+}

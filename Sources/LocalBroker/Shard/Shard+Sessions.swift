@@ -1,0 +1,236 @@
+import NIOCore
+import Protocol
+
+/// Finding, moving and ending sessions.
+extension Shard {
+    /// What a CONNECT asks of the sessions.
+    struct SessionRequest {
+        var clientID: ClientID
+        var isCleanStart: Bool
+        var expirySeconds: UInt32
+    }
+
+    /// Gives a connection its session: a new one, the one that is here, or one that another shard hands over.
+    ///
+    /// `Connection.onSession` follows, in this call or later.
+    func attach(_ connection: Connection, _ request: SessionRequest) {
+        let (owner, previous) = self.shared.directory.claim(request.clientID, shard: self.index)
+        guard let previous else {
+            let session = self.makeSession(request.clientID, owner: owner, phase: .present)
+            self.attach(connection, to: session, request, isPresent: false)
+            return
+        }
+        // The session is here or was claimed by somebody: in every case its shard gives it up in order of the claims.
+        let session = self.makeSession(request.clientID, owner: owner, phase: .arriving)
+        let bound = NIOLoopBound(
+            (connection: connection, session: session, request: request),
+            eventLoop: self.eventLoop
+        )
+        let mailbox = self.shared.mailboxes[self.index]
+        let handOver = HandOver(
+            clientID: request.clientID,
+            previous: previous,
+            target: session.subscriberID,
+            discards: request.isCleanStart
+        ) { state in
+            mailbox.post(
+                .command { shard in
+                    let (connection, session, request) = bound.value
+                    shard.arrive(state, session: session, connection: connection, request)
+                }
+            )
+        }
+        self.shared.mailboxes[previous.shard].post(.command { $0.handOver(handOver) })
+    }
+
+    private func makeSession(_ clientID: ClientID, owner: SessionDirectory.Owner, phase: Session.Phase) -> Session {
+        let slot = self.freeSlots.popLast() ?? UInt32(self.slots.count)
+        let session = Session(clientID: clientID, slot: slot, owner: owner, phase: phase)
+        if Int(slot) == self.slots.count {
+            self.slots.append(session)
+        } else {
+            self.slots[Int(slot)] = session
+        }
+        // An earlier session of the client that is on this shard goes on under its slot until it is handed over.
+        if let earlier = self.sessions[clientID] { self.leavingSessions[earlier.owner.token] = earlier }
+        self.sessions[clientID] = session
+        return session
+    }
+
+    /// The old shard has answered: what the session was, or nil if nothing of it is kept.
+    private func arrive(
+        _ state: SessionState?,
+        session: Session,
+        connection: Connection,
+        _ request: SessionRequest
+    ) {
+        // Messages that were routed here already came later than all that the old shard queued.
+        let early = session.state.log
+        session.state = state ?? SessionState()
+        session.state.log.appendWaiting(of: early)
+        session.phase = .present
+        if connection.isOpen {
+            self.attach(connection, to: session, request, isPresent: state != nil)
+        } else {
+            session.state.expirySeconds = request.expirySeconds
+            self.onDisconnected(session, will: nil)
+        }
+        let held = session.heldHandOvers
+        session.heldHandOvers = []
+        for handOver in held { self.handOver(handOver) }
+    }
+
+    private func attach(
+        _ connection: Connection,
+        to session: Session,
+        _ request: SessionRequest,
+        isPresent: Bool
+    ) {
+        session.state.expirySeconds = request.expirySeconds
+        session.connection = connection
+        session.delayedWill = nil
+        connection.onSession(session, isPresent: isPresent)
+    }
+
+    // MARK: Giving up
+
+    /// Another connection has claimed a session of this shard.
+    private func handOver(_ request: HandOver) {
+        guard let session = self.find(request.clientID, request.previous) else {
+            request.reply(nil)
+            return
+        }
+        guard session.phase == .present else {
+            session.heldHandOvers.append(request)
+            return
+        }
+        if let connection = session.connection {
+            session.connection = nil
+            connection.onTakenOver(continues: !request.discards)
+        } else if request.discards, let will = session.delayedWill {
+            // The session ends, and so does the wait. [MQTT-3.1.3-9]
+            self.publish(will)
+        }
+        session.delayedWill = nil
+        let ends = request.discards || (session.state.expirySeconds == 0)
+        self.giveUp(session, request, ends: ends)
+    }
+
+    private func find(_ clientID: ClientID, _ owner: SessionDirectory.Owner) -> Session? {
+        if let session = self.sessions[clientID], session.owner == owner { return session }
+        return self.leavingSessions[owner.token]
+    }
+
+    /// Turns the session's routes to their new place, or away, and answers when no older delivery can still arrive.
+    private func giveUp(_ session: Session, _ request: HandOver, ends: Bool) {
+        session.phase = .departing
+        let from = session.subscriberID
+        let operations = session.state.subscriptions.keys.map { filter -> RouteOperation in
+            ends
+                ? .unsubscribe(filter: filter, from) : .retarget(filter: filter, from: from, to: request.target)
+        }
+        self.retire(session, operations) { session in
+            request.reply(ends ? nil : session.state)
+        }
+    }
+
+    /// Ends a session that nobody has claimed.
+    func end(_ session: Session) {
+        if let will = session.delayedWill {
+            session.delayedWill = nil
+            self.publish(will)
+        }
+        self.shared.directory.release(session.clientID, owner: session.owner)
+        session.phase = .departing
+        let from = session.subscriberID
+        self.retire(session, session.state.subscriptions.keys.map { .unsubscribe(filter: $0, from) }) { _ in }
+    }
+
+    /// Applies a session's last route changes and frees its slot once no reader can be inside the old routes.
+    private func retire(_ session: Session, _ operations: [RouteOperation], _ body: @escaping (Session) -> Void) {
+        let bound = NIOLoopBound((session: session, body: body), eventLoop: self.eventLoop)
+        let mailbox = self.shared.mailboxes[self.index]
+        let finish: @Sendable () -> Void = {
+            mailbox.post(
+                .command { shard in
+                    let (session, body) = bound.value
+                    body(session)
+                    shard.forget(session)
+                }
+            )
+        }
+        if operations.isEmpty {
+            finish()
+        } else {
+            self.shared.routes.apply(operations, published: nil, quiesced: finish)
+        }
+    }
+
+    private func forget(_ session: Session) {
+        self.slots[Int(session.slot)] = nil
+        self.freeSlots.append(session.slot)
+        self.leavingSessions[session.owner.token] = nil
+        if self.sessions[session.clientID] === session { self.sessions[session.clientID] = nil }
+        // Who asked for it between its end and now gets nothing.
+        for handOver in session.heldHandOvers { handOver.reply(nil) }
+        session.heldHandOvers = []
+    }
+
+    // MARK: Disconnects
+
+    /// The session's connection is gone. Its will is due now, later, or never; the session ends now, later, or never.
+    func onDisconnected(_ session: Session, will: StoredWill?) {
+        session.connection = nil
+        session.disconnects += 1
+        let expiry = session.state.expirySeconds
+        if let will {
+            if will.delaySeconds == 0 || expiry == 0 || self.isStopping {
+                self.publish(will)
+            } else {
+                session.delayedWill = will
+                self.timers.schedule(
+                    .will(clientID: session.clientID, token: session.owner.token, disconnects: session.disconnects),
+                    atSeconds: self.now.seconds + Int(min(will.delaySeconds, expiry))
+                )
+            }
+        }
+        switch expiry {
+        case 0: self.end(session)
+        case .max: break
+        default:
+            self.timers.schedule(
+                .sessionExpiry(
+                    clientID: session.clientID,
+                    token: session.owner.token,
+                    disconnects: session.disconnects
+                ),
+                atSeconds: self.now.seconds + Int(expiry)
+            )
+        }
+    }
+
+    func publishDelayedWill(of session: Session) {
+        guard let will = session.delayedWill else { return }
+        session.delayedWill = nil
+        self.publish(will)
+    }
+
+    func publish(_ will: StoredWill) {
+        let expiry = will.expirySeconds.map { self.nowMilliseconds + UInt64($0) * 1000 } ?? 0
+        will.topic.withUnsafeBytes { topic in
+            will.properties.withUnsafeReadableBytes { properties in
+                will.payload.withUnsafeBytes { payload in
+                    let message = MessageView(
+                        topic: topic,
+                        properties: properties,
+                        payload: payload,
+                        qos: will.qos,
+                        retain: will.retain,
+                        expiry: expiry
+                    )
+                    _ = self.publish(message, from: nil, scope: .everyone)
+                }
+            }
+        }
+    }
+}

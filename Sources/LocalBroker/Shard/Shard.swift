@@ -1,0 +1,266 @@
+import Logging
+import NIOCore
+import Protocol
+
+/// One event loop's part of the broker: its connections, their sessions, and the sessions of clients that are away and
+/// were last here. Owned by that loop; who is elsewhere posts to its mailbox.
+///
+/// The unit of work is the tick, not the packet: all sockets that are ready are read and their packets delivered, and at
+/// the end of the tick each other shard is posted to once and each touched connection is written to once.
+final class Shard {
+    let index: Int
+    let eventLoop: any EventLoop
+    let shared: BrokerShared
+    let logger: Logger
+
+    var connections: [UInt64: Connection] = [:]
+    var sessions: [ClientID: Session] = [:]
+    /// Sessions whose client has been claimed anew on this shard before they were handed over, by their token.
+    var leavingSessions: [UInt64: Session] = [:]
+    /// Sessions by the slot that routes name.
+    var slots: [Session?] = []
+    var freeSlots: [UInt32] = []
+    /// The peers' outlets, on the link loop's shard only.
+    var outlets: [PeerOutlet?] = []
+    var statistics = ShardStatistics()
+    var timers: TimerWheel<Timer>
+    /// Set when the broker stops: no session ends because its connection did.
+    var isStopping = false
+
+    let reader: RoutingReader
+    var matches = RouteMatches()
+    var receivers: [Outbox.Receiver] = []
+    var publishSerial: UInt64 = 0
+    /// Set while a message is delivered that its publisher should be slowed for.
+    var stallRequest: StallReason?
+    var template = PublishTemplate()
+    /// Property bytes of the PUBLISH at hand where they must be changed before they are forwarded.
+    var propertyScratch = ByteBuffer()
+
+    private var lastConnection: UInt64 = 0
+    private var outboxes: [Outbox]
+    private var outboxesTouched: UInt64 = 0
+    private var dirtyConnections: [Connection] = []
+    private var overdueConnections: [Connection] = []
+    private var dirtyOutlets: [PeerOutlet] = []
+    private var spareBuffers: [ByteBuffer] = []
+    private var inbox: [ShardMessage] = []
+    private var isTickScheduled = false
+    private var isInTable = false
+    private var tickEnd: @Sendable () -> Void = {}
+    private var readBuffers: NIOLoopBoundBox<ReadBufferPool>
+    /// The loop's clocks, read once a tick: monotonic for timers, the wall's for expiry.
+    private(set) var now = NIODeadline.now()
+    private(set) var nowMilliseconds: UInt64 = 0
+
+    enum Timer {
+        case connection(UInt64)
+        case sessionExpiry(clientID: ClientID, token: UInt64, disconnects: UInt64)
+        case will(clientID: ClientID, token: UInt64, disconnects: UInt64)
+    }
+
+    init(index: Int, eventLoop: any EventLoop, shared: BrokerShared) {
+        eventLoop.preconditionInEventLoop()
+        self.index = index
+        self.eventLoop = eventLoop
+        self.shared = shared
+        self.logger = shared.configuration.logger
+        self.reader = shared.routes.reader(index)
+        self.outboxes = Array(repeating: Outbox(), count: shared.shardCount)
+        self.timers = TimerWheel(nowSeconds: NIODeadline.now().seconds)
+        self.readBuffers = NIOLoopBoundBox(ReadBufferPool(), eventLoop: eventLoop)
+        let bound = NIOLoopBound(self, eventLoop: eventLoop)
+        self.tickEnd = { bound.value.endTick() }
+        shared.mailboxes[index].open { bound.value.drainMailbox() }
+        self.updateClocks()
+    }
+
+    // MARK: Connections
+
+    func add(_ connection: Connection) -> UInt64 {
+        self.lastConnection += 1
+        self.connections[self.lastConnection] = connection
+        self.statistics.connectionsOpened += 1
+        return self.lastConnection
+    }
+
+    func remove(_ connection: Connection) {
+        self.connections[connection.id] = nil
+    }
+
+    /// The broker stops: every client is told, and its will is published.
+    func closeClients() {
+        self.isStopping = true
+        self.beginTick()
+        for connection in Array(self.connections.values) { connection.disconnect(.serverShuttingDown) }
+    }
+
+    // MARK: The tick
+
+    /// Makes sure that `endTick` runs after the events at hand, and reads the clocks for them.
+    func beginTick() {
+        guard !self.isTickScheduled else { return }
+        self.isTickScheduled = true
+        self.updateClocks()
+        self.eventLoop.execute(self.tickEnd)
+    }
+
+    func markDirty(_ connection: Connection) {
+        connection.isDirty = true
+        self.dirtyConnections.append(connection)
+        self.beginTick()
+    }
+
+    /// The connection has collected much: it is written to as soon as the publish at hand is done.
+    func markOverdue(_ connection: Connection) {
+        self.overdueConnections.append(connection)
+    }
+
+    /// Writes to the connections that have collected much. Not to be called in the middle of a publish.
+    @inline(__always)
+    func flushOverdue() {
+        guard !self.overdueConnections.isEmpty else { return }
+        let overdue = self.overdueConnections
+        self.overdueConnections = []
+        for connection in overdue { connection.flush() }
+    }
+
+    func markDirty(_ outlet: PeerOutlet) {
+        outlet.isDirty = true
+        self.dirtyOutlets.append(outlet)
+        self.beginTick()
+    }
+
+    /// Enters the routing table for the rest of the tick.
+    func enterTable() {
+        guard !self.isInTable else { return }
+        self.isInTable = true
+        self.reader.enter()
+        self.beginTick()
+    }
+
+    /// Whatever the tick has collected goes out. The table is left only after the outboxes are posted: so a batch of
+    /// route changes that every reader has left behind has no older delivery still on its way to a mailbox.
+    private func endTick() {
+        self.isTickScheduled = false
+        self.postOutboxes()
+        for outlet in self.dirtyOutlets {
+            outlet.isDirty = false
+            outlet.onPending?()
+        }
+        self.dirtyOutlets.removeAll(keepingCapacity: true)
+        self.flushOverdue()
+        // A flush may close its connection, and that may publish a will and make others dirty: those wait for the next.
+        let dirty = self.dirtyConnections
+        self.dirtyConnections = []
+        for connection in dirty {
+            connection.isDirty = false
+            connection.flush()
+            connection.pump()
+        }
+        if self.dirtyConnections.isEmpty {
+            self.dirtyConnections = dirty
+            self.dirtyConnections.removeAll(keepingCapacity: true)
+        }
+        if self.isInTable, self.outboxesTouched == 0 {
+            self.isInTable = false
+            self.reader.leave()
+        }
+    }
+
+    private func updateClocks() {
+        self.now = .now()
+        self.nowMilliseconds = self.shared.wallClock()
+    }
+
+    // MARK: Between shards
+
+    func outbox(_ shard: Int, _ body: (inout Outbox) -> Void) {
+        self.outboxesTouched |= 1 << UInt64(shard)
+        body(&self.outboxes[shard])
+        self.beginTick()
+    }
+
+    private func postOutboxes() {
+        while self.outboxesTouched != 0 {
+            let target = self.outboxesTouched.trailingZeroBitCount
+            self.outboxesTouched &= self.outboxesTouched - 1
+            self.shared.mailboxes[target].post(
+                .deliveries(self.outboxes[target].take(), from: self.index)
+            )
+        }
+    }
+
+    /// Handles all that was posted to this shard.
+    func drainMailbox() {
+        self.beginTick()
+        self.shared.mailboxes[self.index].takeAll(into: &self.inbox)
+        for message in self.inbox {
+            switch message {
+            case .deliveries(let buffer, let sender): self.deliver(buffer, from: sender)
+            case .command(let command): command(self)
+            }
+        }
+        self.inbox.removeAll(keepingCapacity: true)
+    }
+
+    // MARK: Buffers
+
+    /// The allocator that makes a new channel of this loop read into the loop's one large buffer.
+    func makeReadAllocator() -> SharedReadBufferAllocator {
+        SharedReadBufferAllocator(pool: self.readBuffers)
+    }
+
+    func giveReadBuffer(_ buffer: ByteBuffer) {
+        self.readBuffers.value.give(buffer)
+    }
+
+    /// An empty buffer for a connection's outbound bytes.
+    func takeBuffer() -> ByteBuffer {
+        guard var buffer = self.spareBuffers.popLast() else {
+            return ByteBufferAllocator().buffer(capacity: 1024)
+        }
+        buffer.clear()
+        return buffer
+    }
+
+    /// Takes a written buffer back, so that the next tick's writes need no allocation.
+    func recycle(_ buffer: ByteBuffer) {
+        guard self.spareBuffers.count < 64, buffer.storageCapacity <= 256 * 1024 else { return }
+        self.spareBuffers.append(buffer)
+    }
+
+    // MARK: Timers
+
+    /// Called every second.
+    func onSecond() {
+        self.beginTick()
+        for timer in self.timers.advance(toSeconds: self.now.seconds) {
+            switch timer {
+            case .connection(let id): self.connections[id]?.onTimer()
+            case .sessionExpiry(let clientID, let token, let disconnects):
+                guard let session = self.session(clientID, token: token, disconnects: disconnects) else { continue }
+                self.end(session)
+            case .will(let clientID, let token, let disconnects):
+                guard let session = self.session(clientID, token: token, disconnects: disconnects) else { continue }
+                self.publishDelayedWill(of: session)
+            }
+        }
+    }
+
+    /// The session a timer was set for, if it is still away for the same reason.
+    private func session(_ clientID: ClientID, token: UInt64, disconnects: UInt64) -> Session? {
+        guard let session = self.sessions[clientID], session.owner.token == token, session.connection == nil,
+            session.phase == .present, session.disconnects == disconnects
+        else { return nil }
+        return session
+    }
+}
+
+@available(*, unavailable)
+extension Shard: Sendable {}
+
+extension NIODeadline {
+    /// Whole seconds since the clock's start.
+    var seconds: Int { Int(self.uptimeNanoseconds / 1_000_000_000) }
+}

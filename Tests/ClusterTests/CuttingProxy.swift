@@ -1,0 +1,80 @@
+import NIOCore
+import NIOPosix
+import Synchronization
+
+#if canImport(Glibc)
+import Glibc
+#else
+import Darwin
+#endif
+
+/// A relay between an opener and a node that can cut all its connections at any moment, with a reset and with the loss
+/// of whatever is on its way.
+final class CuttingProxy: Sendable {
+    private let target: SocketAddress
+    private let connections = Mutex<[any Channel]>([])
+    private let server = Mutex<(any Channel)?>(nil)
+    private let group = MultiThreadedEventLoopGroup.singleton
+
+    init(target: SocketAddress) {
+        self.target = target
+    }
+
+    func start() async throws -> SocketAddress {
+        let channel = try await ServerBootstrap(group: self.group)
+            .childChannelInitializer { channel in
+                self.connections.withLock { $0.append(channel) }
+                return ClientBootstrap(group: channel.eventLoop)
+                    .connect(to: self.target)
+                    .flatMapThrowing { far in
+                        self.connections.withLock { $0.append(far) }
+                        try channel.pipeline.syncOperations.addHandler(Relay(to: far))
+                        try far.pipeline.syncOperations.addHandler(Relay(to: channel))
+                    }
+            }
+            .bind(host: "127.0.0.1", port: 0).get()
+        self.server.withLock { $0 = channel }
+        guard let address = channel.localAddress else { throw ChannelError.unknownLocalAddress }
+        return address
+    }
+
+    /// Resets every connection.
+    func cut() {
+        let connections = self.connections.withLock { connections in
+            defer { connections = [] }
+            return connections
+        }
+        for channel in connections {
+            // Without lingering a close is a reset.
+            let reset = linger(l_onoff: 1, l_linger: 0)
+            let set = (channel as? any SocketOptionProvider)?.setSoLinger(reset)
+            if let set { set.whenComplete { _ in channel.close(promise: nil) } } else { channel.close(promise: nil) }
+        }
+    }
+
+    func stop() {
+        self.server.withLock { $0 }?.close(promise: nil)
+        self.cut()
+    }
+
+    private final class Relay: ChannelInboundHandler {
+        typealias InboundIn = ByteBuffer
+        let far: any Channel
+
+        init(to far: any Channel) {
+            self.far = far
+        }
+
+        func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+            self.far.writeAndFlush(self.unwrapInboundIn(data), promise: nil)
+        }
+
+        func channelInactive(context: ChannelHandlerContext) {
+            self.far.close(promise: nil)
+        }
+
+        func errorCaught(context: ChannelHandlerContext, error: any Error) {
+            context.close(promise: nil)
+        }
+    }
+}

@@ -1,0 +1,88 @@
+import NIOCore
+import Testing
+
+@testable import Cluster
+
+#if canImport(Glibc)
+import Glibc
+#else
+import Darwin
+#endif
+
+@Suite("docs/bridge-protocol.md")
+struct DocumentationTests {
+    private func page() throws -> String {
+        let path =
+            "\(#filePath)".split(separator: "/").dropLast(3).reduce("") { "\($0)/\($1)" }
+            + "/docs/bridge-protocol.md"
+        let file = try #require(fopen(path, "r"))
+        defer { fclose(file) }
+        var bytes = [UInt8](repeating: 0, count: 1 << 20)
+        let count = fread(&bytes, 1, bytes.count, file)
+        return String(decoding: bytes[0..<count], as: UTF8.self)
+    }
+
+    @Test("The example's bytes are those this release sends")
+    func example() throws {
+        let section = try #require(try self.page().components(between: "## 9. An example", and: nil))
+        let block = try #require(section.components(between: "```\n", and: "```"))
+        var stream = ByteBuffer()
+        for line in block.split(separator: "\n") where !line.contains(":") {
+            stream.writeImmutableBuffer(ByteBuffer(hexadecimal: String(line)))
+        }
+        let filter = Array("a/+".utf8)
+        var records = ByteBuffer()
+        TestRecord.append(topic: "a/b", qos: 1, payload: "hi!".utf8, to: &records)
+        let expected: [LinkFrame] = [
+            .hello(
+                LinkHello(compressionOffered: 0, origin: "a", originEpoch: 1, target: "b", targetEpoch: 2, stream: 1)
+            ),
+            .helloAnswer(
+                LinkHelloAnswer(verdict: .accepted, version: 1, name: "b", epoch: 2, frameBytesMax: 16 << 20)
+            ),
+            .position(nextSequence: 1),
+            .tableDelta(firstSequence: 1, changes: [TableChange(filter: filter, qos: 1)]),
+            .publish(RecordBatch(count: 1, sequenced: 1, records: records)),
+            .heartbeat(
+                LinkHeartbeat(
+                    sequence: 1,
+                    tableSequence: 1,
+                    tableDigest: TableDigest.hash(filter: filter, qos: 1),
+                    retainedDigest: 0
+                )
+            ),
+            .acknowledgement(sequence: 1, tableSequence: 1),
+            .goodbye(.stopping),
+        ]
+        var encoded = ByteBuffer()
+        for frame in expected { frame.encode(into: &encoded) }
+        #expect(stream.hexadecimal == encoded.hexadecimal)
+        var decoder = LinkFrameDecoder(frameBytesMax: 4_096)
+        decoder.buffer = stream
+        for frame in expected { #expect(try decoder.next() == frame) }
+    }
+
+    @Test("The table of frames names every type and its number")
+    func frameTable() throws {
+        let page = try self.page()
+        let names = [
+            "hello", "hello answer", "position", "publish", "publish once", "table delta", "snapshot begin",
+            "snapshot entries", "snapshot end", "retained records", "heartbeat", "acknowledgement", "snapshot request",
+            "retained request", "goodbye",
+        ]
+        #expect(names.count == LinkFrameType.allCases.count)
+        for (type, name) in zip(LinkFrameType.allCases, names) {
+            #expect(page.contains("| \(type.rawValue) | \(name) |"))
+        }
+    }
+}
+
+extension String {
+    /// What stands between two texts, without Foundation.
+    fileprivate func components(between start: String, and end: String?) -> String? {
+        guard let from = self.firstRange(of: start)?.upperBound else { return nil }
+        let rest = self[from...]
+        guard let end else { return String(rest) }
+        return rest.firstRange(of: end).map { String(rest[..<$0.lowerBound]) }
+    }
+}

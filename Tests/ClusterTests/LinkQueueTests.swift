@@ -1,0 +1,212 @@
+import NIOCore
+import Testing
+
+@testable import Cluster
+
+@Suite("The queue of a link")
+struct LinkQueueTests {
+    /// A run of the two cores over connections that break at random points and lose all that is in flight.
+    private struct Run {
+        var generator: SeededGenerator
+        var sender = LinkSender(stream: 1, limits: .init(batchBytes: 200))
+        var receiver = LinkReceiver()
+        var inFlight: [RecordBatch] = []
+        var acknowledgements: [UInt64] = []
+        var isConnected = false
+        var produced: UInt64 = 0
+        var arrived: [(number: UInt64, qos: UInt8)] = []
+        var sequencedProduced: [UInt64] = []
+
+        mutating func step() throws {
+            switch Int.random(in: 0..<10, using: &self.generator) {
+            case 0..<3: try self.produce()
+            case 3..<5: if self.isConnected, let batch = self.sender.next() { self.inFlight.append(batch) }
+            case 5..<7: try self.deliver()
+            case 7..<9: try self.acknowledge()
+            default: if Int.random(in: 0..<4, using: &self.generator) == 0 { try self.reset() }
+            }
+        }
+
+        private mutating func produce() throws {
+            var records = ByteBuffer()
+            for _ in 0..<Int.random(in: 1...20, using: &self.generator) {
+                let qos = UInt8.random(in: 0...2, using: &self.generator)
+                TestRecord.append(number: self.produced, qos: qos, to: &records)
+                if qos > 0 { self.sequencedProduced.append(self.produced) }
+                self.produced += 1
+            }
+            try self.sender.enqueue(records)
+        }
+
+        mutating func deliver() throws {
+            guard !self.inFlight.isEmpty else { return }
+            let batch = self.inFlight.removeFirst()
+            if batch.sequenced == 0 {
+                self.arrived += TestRecord.numbers(in: batch)
+            } else if try self.receiver.onBatch(sequenced: batch.sequenced) == .take {
+                self.arrived += TestRecord.numbers(in: batch)
+            }
+            self.acknowledgements.append(self.receiver.highest)
+        }
+
+        mutating func acknowledge() throws {
+            guard !self.acknowledgements.isEmpty else { return }
+            try self.sender.onAcknowledged(self.acknowledgements.removeFirst())
+        }
+
+        mutating func reset() throws {
+            if self.isConnected { self.sender.onDisconnected() }
+            self.inFlight = []
+            self.acknowledgements = []
+            // Sometimes the hello arrives and its answer does not.
+            guard let highest = self.receiver.onHello(stream: self.sender.stream) else { return }
+            self.isConnected = Int.random(in: 0..<3, using: &self.generator) > 0
+            guard self.isConnected else { return }
+            try self.receiver.onPosition(nextSequence: try self.sender.onConnected(peerSequence: highest))
+        }
+
+        mutating func finish() throws {
+            repeat { try self.reset() } while !self.isConnected
+            while let batch = self.sender.next() { self.inFlight.append(batch) }
+            try self.receiver.onHeartbeat(sequence: self.receiver.highest)
+            while !self.inFlight.isEmpty { try self.deliver() }
+            try self.receiver.onHeartbeat(sequence: self.sender.lastSentSequence)
+            while !self.acknowledgements.isEmpty { try self.acknowledge() }
+        }
+    }
+
+    @Test("Each QoS 1 and 2 record arrives once and in order, whenever the connection breaks", arguments: 1...40)
+    func resets(seed: Int) throws {
+        var run = Run(generator: SeededGenerator(seed: UInt64(seed)))
+        for _ in 0..<2_000 { try run.step() }
+        run.inFlight = run.isConnected ? run.inFlight : []
+        try run.finish()
+        #expect(run.arrived.filter { $0.qos > 0 }.map(\.number) == run.sequencedProduced)
+        // QoS 0 may be lost with a connection, but never comes twice and never out of order.
+        let all = run.arrived.map(\.number)
+        #expect(zip(all, all.dropFirst()).allSatisfy { $0 < $1 })
+        #expect(run.sender.messages == 0)
+        #expect(run.sender.bytes == 0)
+    }
+
+    @Test("Above the high-water mark the oldest QoS 0 is dropped, and the publishers are held until it is low again")
+    func bounds() throws {
+        var sender = LinkSender(stream: 1, limits: .init(bytesMax: 1_000_000, messagesMax: 100, batchBytes: 26))
+        _ = try sender.onConnected(peerSequence: 0)
+        for number in 0..<30 {
+            try sender.enqueue(TestRecord.batch([(UInt64(number), 0)]).records)
+            try sender.enqueue(TestRecord.batch([(UInt64(number), 1)]).records)
+        }
+        #expect(sender.isCongested)
+        let dropped = sender.counters.droppedAtMostOnce
+        #expect(dropped >= 10 && dropped <= 20)
+        #expect(sender.counters.lost == 0)
+        var numbers: [(number: UInt64, qos: UInt8)] = []
+        while let batch = sender.next() { numbers += TestRecord.numbers(in: batch) }
+        #expect(numbers.filter { $0.qos == 1 }.map(\.number) == Array(0..<30))
+        #expect(numbers.filter { $0.qos == 0 }.map(\.number) == Array(dropped..<30))
+        #expect(sender.isCongested)
+        try sender.onAcknowledged(5)
+        #expect(!sender.isCongested)
+    }
+
+    @Test("Beyond the hard limit QoS 1 is dropped, newest first, and counted as lost")
+    func hardLimit() throws {
+        var sender = LinkSender(stream: 1, limits: .init(messagesMax: 10))
+        for number in 0..<15 { try sender.enqueue(TestRecord.batch([(UInt64(number), 1)]).records) }
+        #expect(sender.messages == 10)
+        #expect(sender.counters.lost == 5)
+        #expect(sender.onPeerGone() == 10)
+        #expect(sender.messages == 0 && sender.bytes == 0 && sender.counters.lost == 15)
+    }
+
+    @Test("A record longer than the peer takes is dropped and counted, its neighbours are not")
+    func oversized() throws {
+        var sender = LinkSender(stream: 1, limits: .init(recordBytesMax: 100))
+        var records = TestRecord.batch([(1, 1)]).records
+        TestRecord.append(qos: 1, payload: Array(repeating: 0, count: 200), to: &records)
+        TestRecord.append(number: 2, qos: 1, to: &records)
+        try sender.enqueue(records)
+        #expect(sender.counters.oversized == 1)
+        #expect(sender.messages == 2)
+    }
+
+    @Test("An acknowledgement of what was not sent, or a hello answer beyond it, is an error")
+    func impossibleAcknowledgements() throws {
+        var sender = LinkSender(stream: 1)
+        try sender.enqueue(TestRecord.batch([(1, 1), (2, 1)]).records)
+        _ = try sender.onConnected(peerSequence: 0)
+        #expect(throws: LinkError.self) { try sender.onAcknowledged(1) }
+        _ = sender.next()
+        try sender.onAcknowledged(1)
+        #expect(sender.messages == 2)
+        #expect(throws: LinkError.self) { try sender.onAcknowledged(3) }
+        sender.onDisconnected()
+        #expect(throws: LinkError.self) { try sender.onConnected(peerSequence: 3) }
+    }
+
+    @Test("A new stream keeps what is held and counts from one")
+    func restart() throws {
+        var sender = LinkSender(stream: 1)
+        var receiver = LinkReceiver()
+        try sender.enqueue(TestRecord.batch([(1, 1), (2, 1)]).records)
+        _ = try sender.onConnected(peerSequence: 0)
+        _ = sender.next()
+        sender.restart(stream: 2)
+        #expect(receiver.onHello(stream: 2) == 0)
+        #expect(try sender.onConnected(peerSequence: 0) == 1)
+        #expect(sender.next()?.sequenced == 2)
+        #expect(receiver.onHello(stream: 1) == nil)
+    }
+
+    @Test("A receiver refuses a gap, a second position and a batch before the position")
+    func receiverErrors() throws {
+        var receiver = LinkReceiver()
+        #expect(receiver.onHello(stream: 1) == 0)
+        #expect(throws: LinkError.self) { try receiver.onBatch(sequenced: 1) }
+        try receiver.onPosition(nextSequence: 1)
+        #expect(throws: LinkError.self) { try receiver.onPosition(nextSequence: 1) }
+        #expect(try receiver.onBatch(sequenced: 4) == .take)
+        #expect(throws: LinkError.self) { try receiver.onHeartbeat(sequence: 5) }
+        #expect(receiver.onHello(stream: 1) == 4)
+        #expect(throws: LinkError.self) { try receiver.onPosition(nextSequence: 6) }
+        #expect(receiver.onHello(stream: 1) == 4)
+        try receiver.onPosition(nextSequence: 3)
+        #expect(try receiver.onBatch(sequenced: 2) == .drop)
+        #expect(try receiver.onBatch(sequenced: 1) == .take)
+        #expect(receiver.highest == 5)
+    }
+
+    @Test("A message alone goes at once; messages that come thick go sixteen at a time or after a millisecond")
+    func flushing() {
+        var policy = FlushPolicy()
+        let start = NIODeadline.uptimeNanoseconds(1_000_000_000)
+        #expect(policy.decide(pending: 0, now: start) == .nothing)
+        #expect(policy.decide(pending: 1, now: start) == .now)
+        policy.onFlushed(at: start)
+        let soon = start + .microseconds(100)
+        #expect(policy.decide(pending: 1, now: soon) == .at(start + .milliseconds(1)))
+        #expect(policy.decide(pending: 16, now: soon) == .now)
+        #expect(policy.decide(pending: 1, now: start + .milliseconds(1)) == .now)
+    }
+
+    @Test("A link is opened again at once, then after 50 ms to a second with jitter, and tells when a peer is dead")
+    func reconnecting() {
+        var generator = SeededGenerator(seed: 1)
+        var connector = LinkConnector()
+        // Never spoken to: its listener may not be open yet.
+        let early = connector.onDown(.connectionRefused, wasConnected: false, using: &generator)
+        #expect(!early.isProofOfDeath)
+        connector.onUp()
+        let lost = connector.onDown(.other, wasConnected: true, using: &generator)
+        #expect(lost == .init(retryAfter: .zero, isProofOfDeath: false))
+        var delays: [TimeAmount] = []
+        for _ in 0..<8 {
+            let refused = connector.onDown(.connectionRefused, wasConnected: false, using: &generator)
+            #expect(refused.isProofOfDeath)
+            delays.append(refused.retryAfter)
+        }
+        #expect(delays[0] >= .milliseconds(25) && delays[0] <= .milliseconds(50))
+        #expect(delays[7] >= .milliseconds(500) && delays[7] <= .seconds(1))
+    }
+}

@@ -1,0 +1,212 @@
+import NIOCore
+import NIOPosix
+import Testing
+
+@testable import Cluster
+
+@Suite("Links over real sockets", .serialized)
+struct LinkShellTests {
+    /// Two nodes; `a`'s link to `b` goes through a proxy that can cut it.
+    private func pair(
+        configure: @Sendable @escaping (inout LinkConfiguration) -> Void = { _ in }
+    ) async throws -> (a: RunningNode, b: RunningNode, proxy: CuttingProxy) {
+        let a = try await RunningNode.start("a", configure: configure)
+        let b = try await RunningNode.start("b", configure: configure)
+        let proxy = CuttingProxy(target: b.address)
+        let address = try await proxy.start()
+        try await a.meet("b", at: address)
+        try await b.meet("a", at: a.address)
+        return (a, b, proxy)
+    }
+
+    @Test(
+        "100,000 records cross a link that is reset again and again: none lost, doubled or out of order",
+        arguments: [1 as Int32, nil]
+    )
+    func resets(level: Int32?) async throws {
+        let (a, b, proxy) = try await self.pair { $0.compressionLevel = level }
+        let total: UInt64 = 100_000
+        let perTick: UInt64 = 100
+        var cuts = 0
+        for first in stride(from: 0, to: total, by: Int(perTick)) {
+            var records = ByteBuffer()
+            for number in first..<(first + perTick) {
+                TestRecord.append(number: number, qos: UInt8(1 + number % 2), to: &records)
+            }
+            try await a.publish(records, count: Int(perTick), to: "b")
+            if first % 2_000 == 1_000 {
+                proxy.cut()
+                cuts += 1
+                // The next cut is to hit a living connection: wait until something of this one got through.
+                let reached = UInt64(Double(first) * 0.9)
+                #expect(try await b.wait { seen, _ in UInt64(seen.messages) >= reached })
+            }
+        }
+        #expect(try await b.wait { seen, _ in seen.messages >= Int(total) })
+        #expect(try await a.wait { _, statistics in statistics.first?.queuedMessages == 0 })
+        let numbers = try await b.seen().numbers.map(\.number)
+        #expect(numbers == Array(0..<total))
+        let statistics = try #require(try await a.statistics().first)
+        #expect(cuts == 50 && statistics.connects > 25)
+        #expect(statistics.sender.acknowledged == total)
+        #expect(statistics.sender.lost == 0)
+        proxy.stop()
+        try await a.stop()
+        try await b.stop()
+    }
+
+    @Test("A link without compression and one with it carry the same, and the counters tell the difference")
+    func counters() async throws {
+        let (a, b, proxy) = try await self.pair()
+        #expect(try await a.wait { _, statistics in statistics.first?.isUp == true })
+        var telemetry = Telemetry(publishers: 10)
+        for _ in 0..<100 {
+            var records = ByteBuffer()
+            for _ in 0..<32 { telemetry.append(qos: 0, to: &records) }
+            try await a.publish(records, count: 32, to: "b")
+        }
+        #expect(try await b.wait { seen, _ in seen.messages == 3_200 })
+        let sent = try #require(try await a.statistics().first)
+        let received = try #require(try await b.statistics().first)
+        #expect(sent.sender.sent == 3_200)
+        #expect(sent.bytesSent < sent.bytesRaw / 6)
+        #expect(received.bytesReceived == sent.bytesSent)
+        #expect(received.bytesReceivedRaw == sent.bytesRaw)
+        proxy.stop()
+        try await a.stop()
+        try await b.stop()
+    }
+
+    @Test("A table reaches the peer as deltas, after a long absence as a snapshot, and is kept over reconnects")
+    func tables() async throws {
+        let (a, b, proxy) = try await self.pair()
+        try await a.run { _, hub in
+            hub.ownTableChanged([TableChange(filter: Array("x/#".utf8), qos: 1)])
+        }
+        #expect(try await b.wait { seen, _ in seen.routes["a"] == ["x/#": 1] })
+        #expect(try await a.wait { _, statistics in statistics.first?.tableAcknowledged == 1 })
+        try await a.run { _, hub in
+            // More changes than the log holds.
+            for first in stride(from: 0, to: 50_000, by: 1_000) {
+                hub.ownTableChanged(
+                    (first..<(first + 1_000)).map { number in
+                        TableChange(filter: Array("f\(number % 5_000)".utf8), qos: UInt8(number % 3))
+                    }
+                )
+            }
+            hub.ownTableChanged([TableChange(filter: Array("x/#".utf8), qos: nil)])
+        }
+        proxy.cut()
+        #expect(try await b.wait { seen, _ in seen.routes["a"]?.count == 5_000 && seen.routes["a"]?["x/#"] == nil })
+        let own = try await a.run { _, hub in hub.ownTable.digest }
+        #expect(try await b.statistics().first?.tableDigest == own)
+        proxy.stop()
+        try await a.stop()
+        try await b.stop()
+    }
+
+    @Test("Retained messages that one side lacks are found and sent, both ways")
+    func retained() async throws {
+        let a = try await RunningNode.start("a")
+        let b = try await RunningNode.start("b")
+        try await a.run { node, _ in node.retained = Set(0..<400) }
+        try await b.run { node, _ in node.retained = Set(300..<600) }
+        try await a.meet("b", at: b.address)
+        try await b.meet("a", at: a.address)
+        let all = Array(UInt64(0)..<600)
+        #expect(try await a.wait { seen, _ in seen.retained == all })
+        #expect(try await b.wait { seen, _ in seen.retained == all })
+        try await a.stop()
+        try await b.stop()
+    }
+
+    @Test("A node that dies is known to be dead when its port refuses; reborn it starts with a fresh state")
+    func death() async throws {
+        let a = try await RunningNode.start("a")
+        let b = try await RunningNode.start("b")
+        try await a.meet("b", at: b.address)
+        try await b.meet("a", at: a.address)
+        #expect(try await a.wait { _, statistics in statistics.first?.isUp == true })
+        try await b.stop()
+        #expect(try await a.wait { seen, _ in seen.dead.contains("b@1") })
+        try await a.run { _, hub in hub.memberGone(name: "b", epoch: 1) }
+        #expect(try await a.seen().detached == ["b"])
+        let reborn = try await RunningNode.start("b", epoch: 2)
+        try await a.meet("b", epoch: 2, at: reborn.address)
+        try await reborn.meet("a", at: a.address)
+        try await a.publish(TestRecord.batch([(1, 1)]).records, count: 1, to: "b")
+        #expect(try await reborn.wait { seen, _ in seen.numbers.map(\.number) == [1] })
+        try await a.stop()
+        try await reborn.stop()
+    }
+
+    @Test("Another life of the peer at the same address proves the old one dead")
+    func rebirth() async throws {
+        let a = try await RunningNode.start("a")
+        let b = try await RunningNode.start("b", epoch: 2)
+        try await b.meet("a", at: a.address)
+        try await a.meet("b", epoch: 1, at: b.address)
+        #expect(try await a.wait { seen, _ in seen.dead.contains("b@1") })
+        try await a.stop()
+        try await b.stop()
+    }
+
+    @Test("A member only out of sight for a while keeps its table and loses nothing that is published afterwards")
+    func outOfSight() async throws {
+        let (a, b, proxy) = try await self.pair()
+        try await a.run { _, hub in hub.ownTableChanged([TableChange(filter: Array("t".utf8), qos: 2)]) }
+        try await a.publish(TestRecord.batch([(1, 1)]).records, count: 1, to: "b")
+        #expect(try await b.wait { seen, _ in seen.messages == 1 && seen.routes["a"] == ["t": 2] })
+        try await b.run { _, hub in hub.memberGone(name: "a", epoch: 1) }
+        #expect(try await b.seen().routes["a"] == nil)
+        try await a.publish(TestRecord.batch([(2, 1)]).records, count: 1, to: "b")
+        try await b.meet("a", at: a.address)
+        #expect(try await b.wait { seen, _ in seen.numbers.map(\.number) == [1, 2] && seen.routes["a"] == ["t": 2] })
+        proxy.stop()
+        try await a.stop()
+        try await b.stop()
+    }
+
+    @Test("A slow peer stops the publishers of QoS 1 and frees them when it has caught up")
+    func congestion() async throws {
+        let a = try await RunningNode.start("a") { $0.sender.messagesMax = 1_000 }
+        let b = try await RunningNode.start("b")
+        try await a.meet("b", at: b.address)
+        // b does not know a yet and refuses it, so everything waits.
+        var records = ByteBuffer()
+        for number in 0..<600 { TestRecord.append(number: UInt64(number), qos: 1, to: &records) }
+        try await a.publish(records, count: 600, to: "b")
+        #expect(try await a.wait { seen, _ in seen.congested == [true] })
+        try await b.meet("a", at: a.address)
+        #expect(try await a.wait { seen, _ in seen.congested == [true, false] })
+        #expect(try await b.wait { seen, _ in seen.messages == 600 })
+        try await a.stop()
+        try await b.stop()
+    }
+
+    @Test("What a stopping node has taken is sent before it goes")
+    func stopping() async throws {
+        let (a, b, proxy) = try await self.pair()
+        #expect(try await a.wait { _, statistics in statistics.first?.isUp == true })
+        var records = ByteBuffer()
+        for number in 0..<5_000 { TestRecord.append(number: UInt64(number), qos: 1, to: &records) }
+        try await a.publish(records, count: 5_000, to: "b")
+        try await a.stop()
+        #expect(try await b.wait { seen, _ in seen.messages == 5_000 })
+        proxy.stop()
+        try await b.stop()
+    }
+
+    @Test(
+        "A stranger's bytes end its connection",
+        arguments: ["GET / HTTP/1.1\r\n\r\n", "\u{10}\u{0C}\u{0}\u{4}MQTT\u{4}\u{2}\u{0}\u{3C}\u{0}\u{0}"]
+    )
+    func stranger(bytes: String) async throws {
+        let node = try await RunningNode.start("a")
+        let client = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .connect(to: node.address).get()
+        try await client.writeAndFlush(ByteBuffer(string: bytes))
+        try await client.closeFuture.get()
+        try await node.stop()
+    }
+}

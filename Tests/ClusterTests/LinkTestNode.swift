@@ -1,0 +1,217 @@
+import Logging
+import NIOCore
+import NIOPosix
+import Synchronization
+import Testing
+
+@testable import Cluster
+
+/// A node of nothing but links: what a broker would do is recorded.
+///
+/// Everything but `state` is owned by its link loop.
+final class LinkTestNode: LinkHost {
+    /// What a test may look at from outside.
+    struct Seen {
+        var numbers: [(number: UInt64, qos: UInt8)] = []
+        var messages = 0
+        var routes: [String: [String: UInt8]] = [:]
+        var retained: [UInt64] = []
+        var dead: [String] = []
+        var congested: [Bool] = []
+        var detached: [String] = []
+    }
+
+    final class Peer: LinkPeerHost {
+        let name: String
+        unowned let node: LinkTestNode
+        let onPending: () -> Void
+        var pending = ByteBuffer()
+        var pendingCount = 0
+
+        init(name: String, node: LinkTestNode, onPending: @escaping () -> Void) {
+            self.name = name
+            self.node = node
+            self.onPending = onPending
+        }
+
+        func takePending() -> ByteBuffer {
+            self.pendingCount = 0
+            let pending = self.pending
+            self.pending = ByteBuffer()
+            return pending
+        }
+
+        func publish(_ batch: RecordBatch) {
+            let keepsNumbers = self.node.keepsNumbers
+            self.node.seen.withLock { seen in
+                seen.messages += batch.count
+                if keepsNumbers { seen.numbers += TestRecord.numbers(in: batch) }
+            }
+        }
+
+        func applyRoutes(_ changes: [TableChange]) {
+            self.node.seen.withLock { seen in
+                for change in changes {
+                    seen.routes[self.name, default: [:]][String(decoding: change.filter, as: UTF8.self)] = change.qos
+                }
+            }
+        }
+
+        func replaceRoutes(_ all: [TableChange]) {
+            self.node.seen.withLock { $0.routes[self.name] = [:] }
+            self.applyRoutes(all)
+        }
+
+        func congestionChanged(_ isCongested: Bool) {
+            self.node.seen.withLock { $0.congested.append(isCongested) }
+        }
+
+        func detach() {
+            self.node.seen.withLock {
+                $0.detached.append(self.name)
+                $0.routes[self.name] = nil
+            }
+        }
+    }
+
+    let seen = Mutex(Seen())
+    var keepsNumbers = true
+    var peers: [String: Peer] = [:]
+    /// Retained values: a stamp for each, in the bucket of its number.
+    var retained: Set<UInt64> = []
+
+    func attach(peer name: String, onPending: @escaping () -> Void) -> any LinkPeerHost {
+        let peer = Peer(name: name, node: self, onPending: onPending)
+        self.peers[name] = peer
+        return peer
+    }
+
+    var retainedDigests: [UInt64] {
+        var digests = Array(repeating: UInt64(0), count: LinkProtocol.retainedBuckets)
+        for value in self.retained {
+            digests[Int(value % 256)] ^= TableDigest.hash(
+                filter: withUnsafeBytes(of: value, Array.init),
+                qos: 0
+            )
+        }
+        return digests
+    }
+
+    /// Three values at a time.
+    final class Source: RetainedSource {
+        private var values: ArraySlice<UInt64>
+
+        init(_ values: [UInt64]) {
+            self.values = values[...]
+        }
+
+        func next(bytesMax: Int, recordBytesMax: Int) -> RetainedPart {
+            var records = ByteBuffer()
+            let part = self.values.prefix(3)
+            for value in part { TestRecord.append(number: value, qos: 1, to: &records) }
+            self.values = self.values.dropFirst(3)
+            return RetainedPart(count: part.count, records: records, isLast: self.values.isEmpty)
+        }
+    }
+
+    func retained(inBuckets buckets: [Int]) -> any RetainedSource {
+        Source(self.retained.filter { buckets.contains(Int($0 % 256)) })
+    }
+
+    func applyRetained(_ batch: RecordBatch, from peer: String) {
+        for (number, _) in TestRecord.numbers(in: batch) { self.retained.insert(number) }
+        let all = self.retained.sorted()
+        self.seen.withLock { $0.retained = all }
+    }
+
+    func confirmDead(name: String, epoch: UInt64) {
+        self.seen.withLock { $0.dead.append("\(name)@\(epoch)") }
+    }
+}
+
+@available(*, unavailable)
+extension LinkTestNode: Sendable {}
+
+/// A running node with links, used from a test.
+struct RunningNode: Sendable {
+    let loop: any EventLoop
+    private let bound: NIOLoopBound<(LinkTestNode, LinkHub)>
+    let address: SocketAddress
+
+    static func start(
+        _ name: String,
+        epoch: UInt64 = 1,
+        port: Int = 0,
+        configure: @Sendable (inout LinkConfiguration) -> Void = { _ in }
+    ) async throws -> RunningNode {
+        let loop = MultiThreadedEventLoopGroup.singleton.next()
+        var configuration = LinkConfiguration(name: name, epoch: epoch)
+        configuration.heartbeatInterval = .milliseconds(100)
+        configure(&configuration)
+        let final = configuration
+        let (bound, address) = try await loop.flatSubmit {
+            let node = LinkTestNode()
+            var logger = Logger(label: name)
+            logger.logLevel = .critical
+            let hub = LinkHub(loop: loop, configuration: final, host: node, logger: logger)
+            let bound = NIOLoopBound((node, hub), eventLoop: loop)
+            return hub.listen(host: "127.0.0.1", port: port).map { (bound, $0) }
+        }.get()
+        return RunningNode(loop: loop, bound: bound, address: address)
+    }
+
+    private init(loop: any EventLoop, bound: NIOLoopBound<(LinkTestNode, LinkHub)>, address: SocketAddress) {
+        self.loop = loop
+        self.bound = bound
+        self.address = address
+    }
+
+    func run<Result: Sendable>(
+        _ body: @escaping @Sendable (LinkTestNode, LinkHub) throws -> Result
+    ) async throws
+        -> Result
+    {
+        try await self.loop.submit { try body(self.bound.value.0, self.bound.value.1) }.get()
+    }
+
+    func meet(_ name: String, epoch: UInt64 = 1, at address: SocketAddress) async throws {
+        try await self.run { _, hub in hub.memberAlive(name: name, epoch: epoch, address: address) }
+    }
+
+    /// Collects records for a peer, as the broker would within one tick.
+    func publish(_ records: ByteBuffer, count: Int, to peer: String) async throws {
+        try await self.run { node, _ in
+            guard let peer = node.peers[peer] else { return }
+            peer.pending.writeImmutableBuffer(records)
+            peer.pendingCount += count
+            peer.onPending()
+        }
+    }
+
+    func seen() async throws -> LinkTestNode.Seen {
+        try await self.run { node, _ in node.seen.withLock { $0 } }
+    }
+
+    func statistics() async throws -> [LinkStatistics] {
+        try await self.run { _, hub in hub.statistics }
+    }
+
+    /// Waits for a condition, which is asked again after each millisecond of the loop.
+    func wait(
+        seconds: Int64 = 20,
+        for condition: @escaping @Sendable (LinkTestNode.Seen, [LinkStatistics]) -> Bool
+    ) async throws -> Bool {
+        let deadline = NIODeadline.now() + .seconds(seconds)
+        while NIODeadline.now() < deadline {
+            let isMet = try await self.loop.scheduleTask(in: .milliseconds(1)) {
+                condition(self.bound.value.0.seen.withLock { $0 }, self.bound.value.1.statistics)
+            }.futureResult.get()
+            if isMet { return true }
+        }
+        return false
+    }
+
+    func stop() async throws {
+        try await self.loop.flatSubmit { self.bound.value.1.stop() }.get()
+    }
+}

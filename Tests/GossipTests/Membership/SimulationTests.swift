@@ -1,0 +1,230 @@
+import NIOCore
+import Testing
+
+@testable import Gossip
+
+/// Rings under a virtual clock; a seed that fails replays exactly.
+@Suite("Simulated rings")
+struct SimulationTests {
+    private static let seeds: [UInt64] = Array(1...12)
+    private static let sizes = [2, 3, 4, 5, 8, 12, 16]
+
+    @Test("A joining ring converges, also with loss and duplicates", arguments: sizes, [0.0, 0.1, 0.25])
+    func join(size: Int, loss: Double) {
+        for seed in Self.seeds {
+            let simulation = Simulation(seed: seed)
+            simulation.weather.loss = loss
+            simulation.weather.duplicates = loss / 2
+            #expect(simulation.ring(size), "seed \(seed)")
+        }
+    }
+
+    @Test("A silent host is dead to everyone within three seconds", arguments: sizes)
+    func crash(size: Int) throws {
+        var times: [Int64] = []
+        for seed in Self.seeds {
+            let simulation = Simulation(seed: seed)
+            #expect(simulation.ring(size), "seed \(seed)")
+            simulation.run(atMost: .milliseconds(3_000 + Int64(seed) * 137))
+            let victim = simulation.nodes[Int(seed) % size]
+            let start = simulation.now
+            simulation.crash(victim)
+            simulation.run(atMost: .seconds(10))
+            for node in simulation.nodes where node.isUp {
+                let time = node.time(of: { $0.isFailed(victim.name) }, after: start)
+                #expect(time ?? .seconds(99) <= .seconds(3), "seed \(seed) at \(node.name)")
+                times.append((time?.nanoseconds ?? 0) / 1_000_000)
+            }
+        }
+        times.sort()
+        print("measured: detection, \(size) nodes: p50 \(times[times.count / 2]) ms, most \(times.last ?? 0) ms")
+    }
+
+    @Test("Two hosts that vanish together are dead to the third in time")
+    func twoCrashes() {
+        for seed in Self.seeds {
+            let simulation = Simulation(seed: seed)
+            #expect(simulation.ring(3), "seed \(seed)")
+            let start = simulation.now
+            simulation.crash(simulation.nodes[1])
+            simulation.crash(simulation.nodes[2])
+            simulation.run(atMost: .seconds(10))
+            for name in ["n2", "n3"] {
+                let time = simulation.nodes[0].time(of: { $0.isFailed(name) }, after: start)
+                #expect(time ?? .seconds(99) <= .seconds(3), "seed \(seed), \(name)")
+            }
+        }
+    }
+
+    @Test("Nobody who lives is declared dead in ten minutes of loss", arguments: [0.0, 0.05, 0.1])
+    func falsePositives(loss: Double) {
+        for seed in Self.seeds.prefix(4) {
+            let simulation = Simulation(seed: seed)
+            #expect(simulation.ring(5), "seed \(seed)")
+            simulation.weather.loss = loss
+            simulation.run(atMost: .minutes(10))
+            let failures = simulation.nodes.reduce(0) { $0 + $1.count { if case .failed = $0 { true } else { false } } }
+            #expect(failures == 0, "seed \(seed)")
+        }
+    }
+
+    @Test("A restart with a new address replaces the old entry at once", arguments: [3, 8, 16])
+    func restart(size: Int) {
+        for seed in Self.seeds {
+            let simulation = Simulation(seed: seed)
+            #expect(simulation.ring(size), "seed \(seed)")
+            simulation.run(atMost: .seconds(2))
+            simulation.crash(simulation.nodes[size - 1])
+            let start = simulation.now
+            simulation.add("n\(size)", at: 200, seeds: [1], epoch: 2)
+            #expect(simulation.run(until: { simulation.isConverged }, atMost: .seconds(2)), "seed \(seed)")
+            #expect(simulation.now - start < .seconds(2))
+            for node in simulation.nodes.dropLast() where node.isUp {
+                #expect(node.count { if case .replaced = $0 { true } else { false } } == 1, "seed \(seed)")
+            }
+        }
+    }
+
+    @Test("A restart at the same address replaces the old entry at once, even with the clock set back")
+    func restartClockBack() {
+        for (seed, epoch) in zip(Self.seeds, [UInt64](repeating: 0, count: 6) + [UInt64](repeating: 2, count: 6)) {
+            let simulation = Simulation(seed: seed)
+            #expect(simulation.ring(3), "seed \(seed)")
+            simulation.crash(simulation.nodes[2])
+            simulation.add("n3", at: 3, seeds: [1], epoch: epoch)
+            let isKnown = {
+                simulation.nodes[0...1].allSatisfy { node in
+                    node.instance.members.contains { $0.name == "n3" && $0.bootEpoch == epoch && $0.state == .alive }
+                }
+            }
+            #expect(simulation.run(until: isKnown, atMost: .seconds(2)), "seed \(seed)")
+        }
+    }
+
+    @Test("The halves of a torn ring find together again", arguments: [2, 3, 5, 9, 16], [20, 120])
+    func partition(size: Int, seconds: Int64) {
+        for seed in Self.seeds.prefix(6) {
+            let simulation = Simulation(seed: seed)
+            #expect(simulation.ring(size), "seed \(seed)")
+            let half = UInt8(size / 2)
+            simulation.cut = { ($0.bytes[3] <= half) != ($1.bytes[3] <= half) }
+            simulation.run(atMost: .seconds(seconds))
+            let left = (1...Int(half)).map { "n\($0)" }.sorted()
+            #expect(simulation.nodes[0].alive == left, "seed \(seed)")
+            simulation.cut = { _, _ in false }
+            let start = simulation.now
+            #expect(simulation.run(until: { simulation.isConverged }, atMost: .seconds(10)), "seed \(seed)")
+            #expect(simulation.now - start <= .seconds(10))
+        }
+    }
+
+    @Test("One path that is cut does not make a member fail: others ask for it")
+    func partialPartition() {
+        for seed in Self.seeds {
+            let simulation = Simulation(seed: seed)
+            #expect(simulation.ring(4), "seed \(seed)")
+            let pair: Set<UInt8> = [1, 2]
+            simulation.cut = { $0 != $1 && pair == Set([$0.bytes[3], $1.bytes[3]]) }
+            simulation.run(atMost: .minutes(2))
+            #expect(simulation.isConverged, "seed \(seed)")
+            for node in simulation.nodes {
+                #expect(node.count { if case .failed = $0 { true } else { false } } == 0, "seed \(seed)")
+            }
+        }
+    }
+
+    @Test("A node that was held up does not take the others for dead, and is back at once")
+    func pause() {
+        for seed in Self.seeds {
+            let simulation = Simulation(seed: seed)
+            #expect(simulation.ring(4), "seed \(seed)")
+            let paused = simulation.nodes[1]
+            simulation.pause(paused, for: .seconds(8))
+            simulation.run(atMost: .seconds(8))
+            #expect(simulation.run(until: { simulation.isConverged }, atMost: .seconds(5)), "seed \(seed)")
+            #expect(paused.count { if case .failed = $0 { true } else { false } } == 0, "seed \(seed)")
+        }
+    }
+
+    @Test("A short hold-up of one node makes nobody declare it dead", arguments: [200, 600, 1_200])
+    func starved(milliseconds: Int64) {
+        for seed in Self.seeds {
+            let simulation = Simulation(seed: seed)
+            #expect(simulation.ring(4), "seed \(seed)")
+            for _ in 0..<10 {
+                simulation.pause(simulation.nodes[1], for: .milliseconds(milliseconds))
+                simulation.run(atMost: .seconds(3))
+            }
+            for node in simulation.nodes {
+                #expect(node.count { if case .failed = $0 { true } else { false } } == 0, "seed \(seed)")
+            }
+        }
+    }
+
+    @Test("A leave is seen as left by everyone within half a second")
+    func leave() {
+        for seed in Self.seeds {
+            let simulation = Simulation(seed: seed)
+            #expect(simulation.ring(5), "seed \(seed)")
+            let leaver = simulation.nodes[2]
+            simulation.drive(leaver) { $0.leave(now: $1) }
+            simulation.run(atMost: .milliseconds(500))
+            #expect(leaver.instance.phase == .left, "seed \(seed)")
+            for node in simulation.nodes where node !== leaver {
+                #expect(node.count { $0.isLeft("n3") } == 1, "seed \(seed)")
+            }
+        }
+    }
+
+    @Test("Two live nodes of one name: the later gives way, the ring keeps the first")
+    func conflict() {
+        for seed in Self.seeds {
+            let simulation = Simulation(seed: seed)
+            #expect(simulation.ring(3), "seed \(seed)")
+            let second = simulation.add("n2", at: 99, seeds: [1], epoch: 2)
+            simulation.run(atMost: .seconds(5))
+            #expect(second.instance.phase == .refused, "seed \(seed)")
+            for node in simulation.nodes where node !== second {
+                #expect(node.alive == ["n1", "n2", "n3"], "seed \(seed)")
+                #expect(node.count { if case .replaced = $0 { true } else { false } } == 0, "seed \(seed)")
+            }
+        }
+    }
+
+    @Test("A ring of fifty, gossiping to a few at a time, converges and detects a death")
+    func large() {
+        let simulation = Simulation(seed: 7)
+        #expect(simulation.ring(50))
+        let start = simulation.now
+        simulation.crash(simulation.nodes[9])
+        #expect(simulation.run(until: { simulation.isConverged }, atMost: .seconds(8)))
+        print("measured: 50 nodes converge on a death after \((simulation.now - start).nanoseconds / 1_000_000) ms")
+    }
+
+    @Test("An idle ring is quiet: packets per node and second do not grow with its size")
+    func load() {
+        for size in [3, 16] {
+            let simulation = Simulation(seed: 3)
+            #expect(simulation.ring(size))
+            simulation.run(atMost: .seconds(5))
+            let before = simulation.packets
+            simulation.run(atMost: .seconds(60))
+            let rate = Double(simulation.packets - before) / 60 / Double(size)
+            print("measured: \(size) nodes idle: \(rate) packets per node and second")
+            #expect(rate < 25)
+        }
+    }
+
+    @Test("The same seed gives the same run")
+    func replay() {
+        let traces = (0..<2).map { _ in
+            let simulation = Simulation(seed: 42)
+            simulation.weather.loss = 0.2
+            _ = simulation.ring(6)
+            simulation.crash(simulation.nodes[3])
+            simulation.run(atMost: .seconds(20))
+            return simulation.nodes.flatMap { node in node.events.map { "\(node.name) \($0.time) \($0.event)" } }
+        }
+        #expect(traces[0] == traces[1])
+    }
+}

@@ -1,0 +1,194 @@
+import NIOCore
+import Protocol
+import Testing
+
+@testable import LocalBroker
+
+@Suite("What is on its way to one client")
+struct OutboundLogTests {
+    private func log(_ payloads: [String], qos: QoS = .atLeastOnce) -> OutboundLog {
+        var log = OutboundLog()
+        for payload in payloads {
+            withMessage(payload: payload) { log.append($0, qos: qos, retain: false, subscriptionIdentifier: 0) }
+        }
+        return log
+    }
+
+    private func send(_ log: inout OutboundLog, window: Int = 100) -> [(id: UInt16, payload: String)] {
+        var sent: [(id: UInt16, payload: String)] = []
+        while log.canSend(window: window) {
+            log.sendNext { entry, record in
+                sent.append((entry.packetID, MessageRecord.read(record)?.payloadText ?? "unreadable"))
+                return true
+            }
+        }
+        return sent
+    }
+
+    @Test("messages are sent in order with identifiers in sequence")
+    func order() {
+        var log = self.log(["1", "2", "3"])
+        let sent = self.send(&log)
+        #expect(sent.map(\.payload) == ["1", "2", "3"])
+        #expect(sent.map(\.id) == [1, 2, 3])
+        #expect(log.waitingCount == 0)
+        #expect(log.unfinishedCount == 3)
+    }
+
+    @Test("no more than the window are unfinished")
+    func window() {
+        var log = self.log(["1", "2", "3"])
+        #expect(self.send(&log, window: 2).count == 2)
+        #expect(!log.canSend(window: 2))
+        #expect(log.onAck(1))
+        #expect(self.send(&log, window: 2).map(\.payload) == ["3"])
+    }
+
+    @Test("acknowledgements out of order free the window, and the log once its head is done")
+    func outOfOrder() {
+        var log = self.log(["1", "2", "3"])
+        _ = self.send(&log)
+        #expect(log.onAck(3))
+        #expect(log.onAck(2))
+        #expect(log.unfinishedCount == 1)
+        #expect(!log.isEmpty)
+        #expect(log.onAck(1))
+        #expect(log.isEmpty)
+        #expect(log.byteCount == 0)
+    }
+
+    @Test("an acknowledgement of nothing, or of the wrong kind, is refused")
+    func wrongAcknowledgement() {
+        var log = self.log(["1"])
+        #expect(!log.onAck(1))
+        _ = self.send(&log)
+        #expect(!log.onAck(2))
+        #expect(!log.onReceived(1, isError: false))
+        #expect(!log.onComplete(1))
+        #expect(log.onAck(1))
+        #expect(!log.onAck(1))
+    }
+
+    @Test("QoS 2 is finished by PUBREC and PUBCOMP, or by PUBREC with an error")
+    func qos2() {
+        var log = self.log(["1", "2"], qos: .exactlyOnce)
+        _ = self.send(&log)
+        #expect(!log.onAck(1))
+        #expect(!log.onComplete(1))
+        #expect(log.onReceived(1, isError: false))
+        #expect(log.onReceived(1, isError: false), "a repeated PUBREC is answered again")
+        #expect(log.onComplete(1))
+        #expect(log.onReceived(2, isError: true))
+        #expect(log.isEmpty)
+    }
+
+    @Test("after a reconnect all that is unfinished is handed out again in order, with its state")
+    func redelivery() {
+        var log = self.log(["1", "2", "3", "4"], qos: .exactlyOnce)
+        _ = self.send(&log, window: 3)
+        #expect(log.onReceived(1, isError: false))
+        #expect(log.onReceived(2, isError: true))
+        var again: [(UInt16, OutboundLog.State)] = []
+        log.forEachInFlight { entry, _ in again.append((entry.packetID, entry.state)) }
+        #expect(again.map(\.0) == [1, 3])
+        #expect(again.map(\.1) == [.awaitingComplete, .awaitingReceived])
+        #expect(log.waitingCount == 1)
+    }
+
+    @Test("a message that is not to be sent any more leaves no trace")
+    func skipped() {
+        var log = self.log(["1", "2"])
+        log.sendNext { _, _ in false }
+        #expect(log.unfinishedCount == 0)
+        #expect(self.send(&log).map(\.payload) == ["2"])
+    }
+
+    @Test("a client that never acknowledges its first message holds a bounded number of others")
+    func stuckHead() {
+        var log = self.log((0..<5000).map { "\($0)" })
+        _ = self.send(&log, window: 10)
+        var last = 10
+        while true {
+            for id in 2...last { _ = log.onAck(UInt16(id)) }
+            let sent = self.send(&log, window: 10)
+            guard let id = sent.last?.id else { break }
+            last = Int(id)
+        }
+        #expect(last == 1024)
+        #expect(log.onAck(1))
+        #expect(!self.send(&log, window: 10).isEmpty)
+    }
+
+    @Test("identifiers wrap from 65535 to 1 and stay unique among the unfinished")
+    func wrap() {
+        var log = OutboundLog()
+        var last: UInt16 = 0
+        for index in 0..<70_000 {
+            withMessage(payload: "x") { log.append($0, qos: .atLeastOnce, retain: false, subscriptionIdentifier: 0) }
+            let sent = self.send(&log)
+            #expect(sent.count == 1)
+            last = sent[0].id
+            #expect(last == UInt16(index % 65_535 + 1))
+            #expect(log.onAck(last))
+        }
+        #expect(log.isEmpty)
+    }
+
+    @Test("a log that another shard kept goes before what arrived meanwhile")
+    func joining() {
+        var old = self.log(["1", "2"])
+        _ = self.send(&old, window: 1)
+        let early = self.log(["3"])
+        old.appendWaiting(of: early)
+        #expect(self.send(&old).map(\.payload) == ["2", "3"])
+    }
+
+    @Test("random use: what comes out is what went in, in order, and memory is given back")
+    func random() {
+        var generator = SplitMix64(seed: 7)
+        var log = OutboundLog()
+        var next = 0
+        var expected = 0
+        var unfinished: [UInt16] = []
+        for _ in 0..<20_000 {
+            switch Int.random(in: 0..<3, using: &generator) {
+            case 0:
+                withMessage(payload: "\(next)") {
+                    log.append($0, qos: .atLeastOnce, retain: false, subscriptionIdentifier: 0)
+                }
+                next += 1
+            case 1:
+                guard log.canSend(window: 20) else { continue }
+                log.sendNext { entry, record in
+                    #expect(MessageRecord.read(record)?.payloadText == "\(expected)")
+                    unfinished.append(entry.packetID)
+                    return true
+                }
+                expected += 1
+            default:
+                guard !unfinished.isEmpty else { continue }
+                let index = min(Int.random(in: 0..<3, using: &generator), unfinished.count - 1)
+                #expect(log.onAck(unfinished.remove(at: index)))
+            }
+        }
+        #expect(log.unfinishedCount == unfinished.count)
+        #expect(log.byteCount < 2_000_000)
+    }
+}
+
+/// A small seeded generator, so that a failure can be repeated.
+struct SplitMix64: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(seed: UInt64) {
+        self.state = seed
+    }
+
+    mutating func next() -> UInt64 {
+        self.state &+= 0x9e37_79b9_7f4a_7c15
+        var z = self.state
+        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+        return z ^ (z >> 31)
+    }
+}
