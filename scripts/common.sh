@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by the scripts beside it; sourced, not run. Leaves the shell in the repository's root.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -29,7 +30,7 @@ require_swift() {
     needed=$(sed -n '1s/^.*swift-tools-version: *//p' Package.swift)
     command -v swift >/dev/null ||
         fail "no 'swift' in PATH. Install Swift $needed or later (https://www.swift.org/install/linux/) and try again."
-    found=$(swift --version 2>/dev/null | sed -n 's/^.*Swift version \([0-9][0-9.]*\).*$/\1/p' | head -n 1)
+    found=$(swift --version 2>/dev/null | sed -n 's/^.*Swift version \([0-9][0-9.]*\).*$/\1/p' | head -n 1) || true
     [ -n "$found" ] || fail "'$(command -v swift) --version' does not print a Swift version."
     if is_older "$found" "$needed"; then
         fail "Swift $found ($(command -v swift)) is too old: Dunlin needs $needed or later."
@@ -62,6 +63,13 @@ require_packages() {
             ;;
         esac
     done
+}
+
+# offered PACKAGE: this release of the distribution has it.
+offered() {
+    apt-cache show "$1" >/dev/null 2>&1 && return
+    as_root apt-get update -qq
+    apt-cache show "$1" >/dev/null 2>&1
 }
 
 # What building needs beyond Swift itself. pkg-config tells the package manager where libzstd is.

@@ -29,9 +29,9 @@ class Cluster:
         self._directory = directory
         self.nodes = nodes
 
-    def node(self, name=None, join=(), flags=()):
+    def node(self, name=None, join=(), flags=(), address=None, ports=None):
         number = len(self.nodes) + 1
-        node = Node(self._directory, name or f"n{number}", f"127.0.0.{number}", join, flags)
+        node = Node(self._directory, name or f"n{number}", address or f"127.0.0.{number}", join, flags, ports)
         self.nodes.append(node)
         return node.start()
 

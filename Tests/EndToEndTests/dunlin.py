@@ -56,12 +56,12 @@ def require(available, reason):
 class Node:
     """One broker process. The first start takes free ports; later ones take the same again."""
 
-    def __init__(self, directory, name, address="127.0.0.1", join=(), flags=()):
+    def __init__(self, directory, name, address="127.0.0.1", join=(), flags=(), ports=None):
         self.name = name
         self.address = address
         self.join = list(join)
         self.flags = list(flags)
-        self.ports = {"mqtt": 0, "gossip": 0, "link": 0}
+        self.ports = {"mqtt": 0, "gossip": 0, "link": 0} | (ports or {})
         self.ready = {}
         self.log_path = directory / f"{name}.log"
         self.process = None
@@ -101,8 +101,8 @@ class Node:
             raise AssertionError(f"{self.name} printed nothing; its log:\n{self.log()}") from None
         assert line is not None and line.startswith("ready "), f"{self.name} said {line!r}; its log:\n{self.log()}"
         self.ready = dict(field.split("=", 1) for field in line.split()[1:])
-        for listener in self.ports:
-            if self.ready.get(listener, "off") != "off":
+        for listener, port in self.ports.items():
+            if port != "off":
                 self.ports[listener] = int(self.ready[listener].rsplit(":", 1)[1])
         return self
 
@@ -250,9 +250,7 @@ class RawSession:
     def __init__(self, node, client_id, version=4):
         self._socket = socket.create_connection(node.mqtt, timeout=PATIENCE)
         keep_alive, session_expiry = b"\x00\x3c", b"\x05\x11\x00\x00\x01\x2c" if version == 5 else b""
-        self.send(
-            CONNECT, _text("MQTT") + bytes([version, 0]) + keep_alive + session_expiry + _text(client_id)
-        )
+        self.send(CONNECT, _text("MQTT") + bytes([version, 0]) + keep_alive + session_expiry + _text(client_id))
         kind, body = self.packet()
         assert (kind, body[1]) == (CONNACK, 0)
         self.session_present = body[0] == 1
@@ -301,7 +299,19 @@ class Subscriber:
     def __init__(self, node, topic_filter, qos=0, version="311"):
         address, port = node.mqtt
         self._process = subprocess.Popen(
-            ["mosquitto_sub", "-h", address, "-p", str(port), "-t", topic_filter, "-q", str(qos), "-V", f"mqttv{version}"]
+            [
+                "mosquitto_sub",
+                "-h",
+                address,
+                "-p",
+                str(port),
+                "-t",
+                topic_filter,
+                "-q",
+                str(qos),
+                "-V",
+                f"mqttv{version}",
+            ]
             + ["-F", "%t|%q|%r|%p"],
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,

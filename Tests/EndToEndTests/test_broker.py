@@ -2,7 +2,7 @@
 
 import pytest
 
-from dunlin import DISCONNECT, DUP, PUBCOMP, PUBLISH, PUBREC, PUBREL, Client, RawSession, unique, until
+from dunlin import DISCONNECT, DUP, PUBCOMP, PUBLISH, PUBREC, PUBREL, Client, RawSession, unique
 
 SESSION_TAKEN_OVER = 0x8E
 VERSIONS = [4, 5]

@@ -52,8 +52,8 @@ def test_flags_in_the_documentation_are_real():
         (["--no-such-flag"], "--no-such-flag"),
         (["--mqtt-port", "70000"], "70000"),
         (["--mqtt-port", "many"], "many"),
-        (["--bind", "not an address"], "not an address"),
-        (["--join", "host:port:port"], "host:port:port"),
+        (["--advertise", "127.0.0.1:port"], "127.0.0.1:port"),
+        (["--join", "127.0.0.1:99999"], "127.0.0.1:99999"),
         (["--log-level", "chatty"], "chatty"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -63,6 +63,13 @@ def test_a_bad_flag_is_named_and_refused(arguments, culprit):
     assert done.returncode == 64
     assert culprit in done.stderr
     assert done.stdout == ""
+
+
+def test_an_address_that_is_not_this_machines_is_named():
+    # TEST-NET-1 (RFC 5737): nobody has it.
+    done = run("--bind", "192.0.2.1", "--mqtt-port", "0", "--gossip-port", "0", "--link-port", "0")
+    assert done.returncode not in (0, 64)
+    assert "192.0.2.1" in done.stderr
 
 
 @pytest.mark.parametrize("listener", ["mqtt", "gossip", "link"])
@@ -90,7 +97,7 @@ def test_an_unreachable_seed_is_logged_and_retried(cluster):
         client.publish("here", "yes")
         assert client.payloads(1) == ["yes"]
     # And it joins when the seed appears.
-    late = cluster.node("late", flags=["--bind", "127.0.0.1", "--gossip-port", str(port)])
+    late = cluster.node("late", address="127.0.0.1", ports={"gossip": port})
     node.wait_for_log(late.name, seconds=20)
 
 
@@ -112,8 +119,9 @@ def test_sigterm_says_goodbye_and_exits_zero(cluster):
 
 
 def test_a_listener_can_be_turned_off(cluster):
-    node = cluster.node(unique("alone"), flags=["--gossip-port", "off", "--link-port", "off"])
+    node = cluster.node(ports={"gossip": "off", "link": "off"})
     assert node.ready.get("gossip", "off") == "off"
+    assert node.ready.get("link", "off") == "off"
     with Client(node) as client:
         client.subscribe("alone")
         client.publish("alone", "yes")

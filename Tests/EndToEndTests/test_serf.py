@@ -16,7 +16,14 @@ class SerfAgent:
         self.name = unique("agent")
         self._rpc = f"{address}:{_free_port(address)}"
         self.address = f"{address}:{_free_port(address)}"
-        command = ["serf", "agent", "-profile=local", f"-node={self.name}", f"-bind={self.address}", f"-rpc-addr={self._rpc}"]
+        command = [
+            "serf",
+            "agent",
+            "-profile=local",
+            f"-node={self.name}",
+            f"-bind={self.address}",
+            f"-rpc-addr={self._rpc}",
+        ]
         if join:
             command.append(f"-retry-join={join}")
         with open(log_path, "ab") as log:
@@ -86,7 +93,7 @@ def test_the_nodes_notice_that_the_agent_is_killed(cluster, agent):
     seen = {node: node.log_length() for node in cluster.nodes}
     agent.kill()
     for node in cluster.nodes:
-        node.wait_for_log(rf"{agent.name}.*dead|dead.*{agent.name}", start=seen[node], seconds=15)
+        node.wait_for_log(rf"{agent.name}.*failed|failed.*{agent.name}", start=seen[node], seconds=15)
 
 
 def test_serf_sees_a_node_leave(cluster, agent):

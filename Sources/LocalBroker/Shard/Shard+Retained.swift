@@ -59,7 +59,11 @@ struct RetainedDelivery {
 extension Connection {
     /// Sends retained messages for new subscriptions as long as the client takes them. [MQTT-3.3.1-8]
     func pumpRetained() {
-        while self.isTaking, var delivery = self.retainedDeliveries.first, let session = self.session {
+        // Taken out for the time: a message that is delivered pumps the session, which must not come here again.
+        var deliveries = self.retainedDeliveries
+        self.retainedDeliveries = []
+        defer { if self.session != nil { self.retainedDeliveries = deliveries } }
+        while self.isTaking, var delivery = deliveries.first, let session = self.session {
             guard session.state.log.waitingCount < RetainedDelivery.chunkCount else { return }
             let chunk = self.shard.shared.retained.matches(
                 filter: delivery.filter,
@@ -72,9 +76,9 @@ extension Connection {
             }
             if let next = chunk.next {
                 delivery.cursor = next
-                self.retainedDeliveries[0] = delivery
+                deliveries[0] = delivery
             } else {
-                self.retainedDeliveries.removeFirst()
+                deliveries.removeFirst()
             }
         }
     }
