@@ -42,24 +42,54 @@ package struct GossipProfile: Sendable, Equatable {
 
     /// A local network: a host that vanishes silently is declared dead within three seconds.
     package static let lan = GossipProfile(
-        probeInterval: .milliseconds(500), probeTimeout: .milliseconds(250), probesPerInterval: 3, indirectChecks: 3,
-        gossipInterval: .milliseconds(100), gossipNodes: 4, gossipToTheDead: .seconds(30),
-        pushPullInterval: .seconds(15), suspicionMultiplier: 3, suspicionMaxMultiplier: 4, retransmitMultiplier: 4,
-        streamTimeout: .seconds(5), reconnectInterval: .seconds(2))
+        probeInterval: .milliseconds(500),
+        probeTimeout: .milliseconds(250),
+        probesPerInterval: 3,
+        indirectChecks: 3,
+        gossipInterval: .milliseconds(100),
+        gossipNodes: 4,
+        gossipToTheDead: .seconds(30),
+        pushPullInterval: .seconds(15),
+        suspicionMultiplier: 3,
+        suspicionMaxMultiplier: 4,
+        retransmitMultiplier: 4,
+        streamTimeout: .seconds(5),
+        reconnectInterval: .seconds(2)
+    )
 
     /// Sites far apart, links that lose packets.
     package static let wan = GossipProfile(
-        probeInterval: .seconds(3), probeTimeout: .milliseconds(1_500), probesPerInterval: 1, indirectChecks: 3,
-        gossipInterval: .milliseconds(300), gossipNodes: 4, gossipToTheDead: .seconds(60),
-        pushPullInterval: .seconds(60), suspicionMultiplier: 5, suspicionMaxMultiplier: 6, retransmitMultiplier: 4,
-        streamTimeout: .seconds(15), reconnectInterval: .seconds(10))
+        probeInterval: .seconds(3),
+        probeTimeout: .milliseconds(1_500),
+        probesPerInterval: 1,
+        indirectChecks: 3,
+        gossipInterval: .milliseconds(300),
+        gossipNodes: 4,
+        gossipToTheDead: .seconds(60),
+        pushPullInterval: .seconds(60),
+        suspicionMultiplier: 5,
+        suspicionMaxMultiplier: 6,
+        retransmitMultiplier: 4,
+        streamTimeout: .seconds(15),
+        reconnectInterval: .seconds(10)
+    )
 
     /// One machine: tests and demonstrations.
     package static let local = GossipProfile(
-        probeInterval: .milliseconds(200), probeTimeout: .milliseconds(100), probesPerInterval: 3, indirectChecks: 1,
-        gossipInterval: .milliseconds(50), gossipNodes: 4, gossipToTheDead: .seconds(15),
-        pushPullInterval: .seconds(10), suspicionMultiplier: 3, suspicionMaxMultiplier: 4, retransmitMultiplier: 2,
-        streamTimeout: .seconds(1), reconnectInterval: .seconds(1))
+        probeInterval: .milliseconds(200),
+        probeTimeout: .milliseconds(100),
+        probesPerInterval: 3,
+        indirectChecks: 1,
+        gossipInterval: .milliseconds(50),
+        gossipNodes: 4,
+        gossipToTheDead: .seconds(15),
+        pushPullInterval: .seconds(10),
+        suspicionMultiplier: 3,
+        suspicionMaxMultiplier: 4,
+        retransmitMultiplier: 2,
+        streamTimeout: .seconds(1),
+        reconnectInterval: .seconds(1)
+    )
 
     /// Members probed in one round: enough that in a ring of `allPeersMax` somebody probes each member in each round.
     func probes(others: Int) -> Int {

@@ -35,16 +35,20 @@ extension Instance {
         let isTarget = { (peer: Peer) in peer.isActive || peer.state == .dead && peer.since >= deadSince }
         if self.isSmallRing {
             let packets = self.queue.takeRound(
-                packetBudget: self.packetBudget, packetsMax: Self.packetsPerRound,
-                transmissionsMax: self.transmissionsMax)
+                packetBudget: self.packetBudget,
+                packetsMax: Self.packetsPerRound,
+                transmissionsMax: self.transmissionsMax
+            )
             for peer in self.randomPeers(Int.max, where: isTarget) {
                 for parts in packets { self.transmit(parts, to: peer.address, withCRC: peer.versions.takesCRC) }
             }
         } else {
             for peer in self.randomPeers(self.profile.gossipNodes, where: isTarget) {
                 let parts = self.queue.take(
-                    budget: self.packetBudget, countMax: PacketCodec.partsMax,
-                    transmissionsMax: self.transmissionsMax)
+                    budget: self.packetBudget,
+                    countMax: PacketCodec.partsMax,
+                    transmissionsMax: self.transmissionsMax
+                )
                 if parts.isEmpty { break }
                 self.transmit(parts, to: peer.address, withCRC: peer.versions.takesCRC)
             }
@@ -61,8 +65,10 @@ extension Instance {
         if peer != nil, !self.isSmallRing, !self.queue.isEmpty {
             let used = parts.reduce(0) { $0 + $1.count + PacketCodec.partOverhead }
             parts += self.queue.take(
-                budget: self.packetBudget - used, countMax: PacketCodec.partsMax - parts.count,
-                transmissionsMax: self.transmissionsMax)
+                budget: self.packetBudget - used,
+                countMax: PacketCodec.partsMax - parts.count,
+                transmissionsMax: self.transmissionsMax
+            )
         }
         // A lone ping or request travels without a CRC, as the reference implementation sends it.
         self.transmit(parts, to: address, withCRC: parts.count > 1 && peer?.versions.takesCRC == true)

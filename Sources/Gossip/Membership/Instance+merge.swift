@@ -129,7 +129,12 @@ extension Instance {
         self.lastConflict = (name, self.now)
         self.emit(
             .nameConflict(
-                name: name, holder: holder.description, claimant: claimant.description, localIsRefused: false))
+                name: name,
+                holder: holder.description,
+                claimant: claimant.description,
+                localIsRefused: false
+            )
+        )
     }
 
     // MARK: Suspect and dead
@@ -149,7 +154,11 @@ extension Instance {
         }
         guard peer.state == .alive else { return }
         self.suspicions[peer.name] = Suspicion(
-            from: accusation.from, members: self.ringSize, profile: self.profile, now: self.now)
+            from: accusation.from,
+            members: self.ringSize,
+            profile: self.profile,
+            now: self.now
+        )
         peer.state = .suspect
         peer.since = self.now
         peer.incarnation = accusation.incarnation

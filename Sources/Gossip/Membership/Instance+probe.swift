@@ -51,7 +51,8 @@ extension Instance {
         let underway = Set(self.probes.values.map(\.target))
         let peers = self.peers
         let targets = self.probeList.next(
-            self.profile.probes(others: self.activeCount), using: &self.generator
+            self.profile.probes(others: self.activeCount),
+            using: &self.generator
         ) { peers[$0]?.isActive == true && !underway.contains($0) }
         for target in targets { self.startProbe(target, within: interval) }
     }
@@ -61,13 +62,17 @@ extension Instance {
         let sequence = self.nextSequence()
         self.statistics.probes += 1
         self.probes[sequence] = Probe(
-            target: target, sentAt: self.now, indirectAt: self.now + self.profile.probeTimeout,
-            deadline: self.now + interval)
+            target: target,
+            sentAt: self.now,
+            indirectAt: self.now + self.profile.probeTimeout,
+            deadline: self.now + interval
+        )
         var parts = [self.ping(sequence, target)]
         if peer.state == .suspect {
             // Lifeguard's buddy system: the suspect learns of the suspicion with the first packet it gets.
             parts.append(
-                Message.suspect(Accusation(incarnation: peer.incarnation, node: target, from: self.name)).encoded())
+                Message.suspect(Accusation(incarnation: peer.incarnation, node: target, from: self.name)).encoded()
+            )
         }
         self.send(parts, to: peer.address, peer: peer)
     }
@@ -105,8 +110,13 @@ extension Instance {
         for helper in helpers {
             if helper.versions.sendsNack { probe.nacksExpected += 1 }
             let request = IndirectPing(
-                sequence: sequence, target: peer.name, targetAddress: peer.address.bytes,
-                targetPort: peer.address.port, wantsNack: helper.versions.sendsNack, source: self.pingSource)
+                sequence: sequence,
+                target: peer.name,
+                targetAddress: peer.address.bytes,
+                targetPort: peer.address.port,
+                wantsNack: helper.versions.sendsNack,
+                source: self.pingSource
+            )
             self.send([Message.indirectPing(request).encoded()], to: helper.address, peer: helper)
         }
         self.probes[sequence] = probe
@@ -169,8 +179,11 @@ extension Instance {
         }
         let sequence = self.nextSequence()
         self.relays[sequence] = Relay(
-            asker: asker, askerSequence: ping.sequence, wantsNack: ping.wantsNack,
-            deadline: self.now + self.profile.probeTimeout.scaled(0.8))
+            asker: asker,
+            askerSequence: ping.sequence,
+            wantsNack: ping.wantsNack,
+            deadline: self.now + self.profile.probeTimeout.scaled(0.8)
+        )
         self.send([self.ping(sequence, ping.target)], to: target, peer: nil)
     }
 

@@ -41,7 +41,9 @@ extension Instance {
     }
 
     mutating func onResolved(
-        seed index: Int, _ outcome: Result<[NodeAddress], StreamFailure>, now: NIODeadline
+        seed index: Int,
+        _ outcome: Result<[NodeAddress], StreamFailure>,
+        now: NIODeadline
     ) -> [Directive] {
         self.now = now
         guard self.seeds.indices.contains(index), self.phase == .running else { return [] }

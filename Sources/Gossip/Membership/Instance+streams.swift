@@ -20,7 +20,8 @@ enum StreamPurpose: Equatable, Sendable {
 
 /// Exchanges of whole tables, and everything else that goes over streams.
 extension Instance {
-    mutating func open(_ purpose: StreamPurpose, to address: NodeAddress, _ bytes: [UInt8], timeout: TimeAmount? = nil) {
+    mutating func open(_ purpose: StreamPurpose, to address: NodeAddress, _ bytes: [UInt8], timeout: TimeAmount? = nil)
+    {
         self.lastStream += 1
         let id = StreamID(number: self.lastStream)
         self.streams[id] = purpose
@@ -29,12 +30,15 @@ extension Instance {
 
     /// The outcome of a stream this node opened.
     mutating func onStream(
-        _ id: StreamID, _ outcome: Result<Message, StreamFailure>, now: NIODeadline
+        _ id: StreamID,
+        _ outcome: Result<Message, StreamFailure>,
+        now: NIODeadline
     ) -> [Directive] {
         self.now = now
         guard let purpose = self.streams.removeValue(forKey: id), self.phase == .running else { return [] }
         switch (purpose, outcome) {
-        case (.ping(let sequence), .success(.ack(let answered, _))) where answered == sequence: self.onStreamAck(sequence)
+        case (.ping(let sequence), .success(.ack(let answered, _))) where answered == sequence:
+            self.onStreamAck(sequence)
         case (.ping, _): break
         case (.holder(let address, _, _), .success(.ack)): self.yieldName(to: address)
         case (.holder(_, let incarnation, let pending), _): self.keepName(above: incarnation, pending)
@@ -57,7 +61,9 @@ extension Instance {
     ///
     /// - Returns: What to write back before closing, if anything.
     mutating func onStreamMessage(
-        _ message: Message, from source: NodeAddress, now: NIODeadline
+        _ message: Message,
+        from source: NodeAddress,
+        now: NIODeadline
     ) -> (answer: [UInt8]?, directives: [Directive]) {
         self.now = now
         guard self.phase != .left, self.phase != .refused else { return (nil, []) }
@@ -108,12 +114,20 @@ extension Instance {
             case .left:
                 self.merge(
                     dead: Accusation(
-                        incarnation: entry.alive.incarnation, node: entry.alive.node, from: entry.alive.node))
+                        incarnation: entry.alive.incarnation,
+                        node: entry.alive.node,
+                        from: entry.alive.node
+                    )
+                )
             // An obituary at second hand is only a suspicion, so that whoever lives can refute it.
             case .suspect, .dead:
                 self.merge(
                     suspect: Accusation(
-                        incarnation: entry.alive.incarnation, node: entry.alive.node, from: self.name))
+                        incarnation: entry.alive.incarnation,
+                        node: entry.alive.node,
+                        from: self.name
+                    )
+                )
             case nil: self.statistics.ignored += 1
             }
         }
@@ -178,7 +192,10 @@ extension Instance {
     /// Asks a node of the ring before saying anything: an exchange with an empty table.
     mutating func look(at address: NodeAddress, seed: Int) {
         self.open(
-            .look(address, seed: seed), to: address, Message.pushPull(PushPull(isJoin: false)).encoded())
+            .look(address, seed: seed),
+            to: address,
+            Message.pushPull(PushPull(isJoin: false)).encoded()
+        )
     }
 
     mutating func join(_ address: NodeAddress, seed: Int) {
@@ -208,8 +225,11 @@ extension Instance {
         self.conflictCheck = address
         let ping = Message.ping(Ping(sequence: 1, target: self.name)).encoded()
         self.open(
-            .holder(address, incarnation: incarnation, then: pending), to: address, ping,
-            timeout: self.profile.probeTimeout + self.profile.probeTimeout)
+            .holder(address, incarnation: incarnation, then: pending),
+            to: address,
+            ping,
+            timeout: self.profile.probeTimeout + self.profile.probeTimeout
+        )
     }
 
     /// Nobody is there: what the ring knows is an earlier start of this node.
@@ -227,8 +247,12 @@ extension Instance {
         self.hasFreshBroadcast = false
         self.emit(
             .nameConflict(
-                name: self.name, holder: holder.description, claimant: self.settings.address.description,
-                localIsRefused: true))
+                name: self.name,
+                holder: holder.description,
+                claimant: self.settings.address.description,
+                localIsRefused: true
+            )
+        )
     }
 
     private mutating func announce(_ pending: Pending) {

@@ -199,9 +199,15 @@ struct Instance: Sendable {
 
     var localMember: Member {
         Member(
-            name: self.name, address: self.settings.address.host, port: Int(self.settings.address.port),
-            state: self.phase == .running ? .alive : .left, incarnation: self.incarnation, tags: self.tags,
-            bootEpoch: self.settings.bootEpoch, isLocal: true)
+            name: self.name,
+            address: self.settings.address.host,
+            port: Int(self.settings.address.port),
+            state: self.phase == .running ? .alive : .left,
+            incarnation: self.incarnation,
+            tags: self.tags,
+            bootEpoch: self.settings.bootEpoch,
+            isLocal: true
+        )
     }
 
     // MARK: What all concerns share
@@ -246,8 +252,13 @@ struct Instance: Sendable {
 
     var ownAlive: Alive {
         Alive(
-            incarnation: self.incarnation, node: self.name, address: self.settings.address.bytes,
-            port: self.settings.address.port, meta: self.meta, versions: VersionVector.own.bytes)
+            incarnation: self.incarnation,
+            node: self.name,
+            address: self.settings.address.bytes,
+            port: self.settings.address.port,
+            meta: self.meta,
+            versions: VersionVector.own.bytes
+        )
     }
 
     /// Takes an incarnation above one that was heard and tells everyone.

@@ -40,14 +40,26 @@ struct Peer: Sendable {
 
     var alive: Alive {
         Alive(
-            incarnation: self.incarnation, node: self.name, address: self.address.bytes, port: self.address.port,
-            meta: self.meta, versions: self.versions.bytes)
+            incarnation: self.incarnation,
+            node: self.name,
+            address: self.address.bytes,
+            port: self.address.port,
+            meta: self.meta,
+            versions: self.versions.bytes
+        )
     }
 
     var member: Member {
         Member(
-            name: self.name, address: self.address.host, port: Int(self.address.port), state: self.state,
-            incarnation: self.incarnation, tags: self.tags, bootEpoch: self.bootEpoch, isLocal: false,
-            roundTripMicroseconds: self.roundTrip.map { $0.nanoseconds / 1_000 })
+            name: self.name,
+            address: self.address.host,
+            port: Int(self.address.port),
+            state: self.state,
+            incarnation: self.incarnation,
+            tags: self.tags,
+            bootEpoch: self.bootEpoch,
+            isLocal: false,
+            roundTripMicroseconds: self.roundTrip.map { $0.nanoseconds / 1_000 }
+        )
     }
 }

@@ -18,7 +18,9 @@ struct ProbeList: Sendable {
 
     /// The next names, each at most once, of which `isWanted` says yes.
     mutating func next(
-        _ count: Int, using generator: inout SeededGenerator, where isWanted: (String) -> Bool
+        _ count: Int,
+        using generator: inout SeededGenerator,
+        where isWanted: (String) -> Bool
     ) -> [String] {
         var chosen: [String] = []
         for _ in 0..<self.names.count where chosen.count < count {

@@ -50,9 +50,16 @@ package struct GossipConfiguration: Sendable {
     package var logger: Logger
 
     package init(
-        name: String, bindAddress: String = "0.0.0.0", port: Int = Self.defaultPort, advertise: Advertised? = nil,
-        seeds: [Seed] = [], tags: [String: String] = [:], profile: GossipProfile = .lan, bootEpoch: UInt64,
-        packetBytesMax: Int = 1_400, logger: Logger
+        name: String,
+        bindAddress: String = "0.0.0.0",
+        port: Int = Self.defaultPort,
+        advertise: Advertised? = nil,
+        seeds: [Seed] = [],
+        tags: [String: String] = [:],
+        profile: GossipProfile = .lan,
+        bootEpoch: UInt64,
+        packetBytesMax: Int = 1_400,
+        logger: Logger
     ) {
         self.name = name
         self.bindAddress = bindAddress

@@ -24,7 +24,10 @@ package final class GossipNode: Sendable {
     package let advertisedAddress: (host: String, port: Int)
 
     private init(
-        group: MultiThreadedEventLoopGroup, shell: NIOLoopBound<GossipShell>, bootEpoch: UInt64, boundPort: Int,
+        group: MultiThreadedEventLoopGroup,
+        shell: NIOLoopBound<GossipShell>,
+        bootEpoch: UInt64,
+        boundPort: Int,
         advertisedAddress: (host: String, port: Int)
     ) {
         self.group = group
@@ -39,7 +42,8 @@ package final class GossipNode: Sendable {
     ///
     /// - Parameter onEvent: Called on the gossip event loop, in order; must not block.
     package static func start(
-        _ configuration: GossipConfiguration, onEvent: @escaping @Sendable (MembershipEvent) -> Void
+        _ configuration: GossipConfiguration,
+        onEvent: @escaping @Sendable (MembershipEvent) -> Void
     ) async throws -> GossipNode {
         try configuration.validate()
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
@@ -52,31 +56,45 @@ package final class GossipNode: Sendable {
     }
 
     private static func start(
-        _ configuration: GossipConfiguration, _ group: MultiThreadedEventLoopGroup,
+        _ configuration: GossipConfiguration,
+        _ group: MultiThreadedEventLoopGroup,
         _ onEvent: @escaping @Sendable (MembershipEvent) -> Void
     ) async throws -> GossipNode {
         let loop = group.next()
         let bind = try await self.resolve(configuration.bindAddress, configuration.port, loop)
         let shell = try await loop.submit {
             NIOLoopBound(
-                GossipShell(configuration, bindAddress: bind, loop: loop, onEvent: onEvent), eventLoop: loop)
+                GossipShell(configuration, bindAddress: bind, loop: loop, onEvent: onEvent),
+                eventLoop: loop
+            )
         }.get()
         let listener = try await Listener.bind(bind, shell: shell, loop: loop)
         let address = try await self.advertised(configuration, bind: bind, port: listener.port, loop)
         let settings = Instance.Settings(
-            name: configuration.name, address: address, bootEpoch: configuration.bootEpoch, tags: configuration.tags,
-            incarnation: UInt32(clamping: time(nil)), profile: configuration.profile,
-            seedCount: configuration.seeds.count, packetBytesMax: configuration.packetBytesMax,
-            randomSeed: UInt64.random(in: .min ... .max))
+            name: configuration.name,
+            address: address,
+            bootEpoch: configuration.bootEpoch,
+            tags: configuration.tags,
+            incarnation: UInt32(clamping: time(nil)),
+            profile: configuration.profile,
+            seedCount: configuration.seeds.count,
+            packetBytesMax: configuration.packetBytesMax,
+            randomSeed: UInt64.random(in: .min ... .max)
+        )
         if !address.isPrivate {
             configuration.logger.warning(
                 "the advertised gossip address is not private; without a cluster key other nodes ignore it",
-                metadata: ["address": "\(address)"])
+                metadata: ["address": "\(address)"]
+            )
         }
         try await loop.submit { shell.value.begin(listener, settings) }.get()
         return GossipNode(
-            group: group, shell: shell, bootEpoch: configuration.bootEpoch, boundPort: listener.port,
-            advertisedAddress: (address.host, Int(address.port)))
+            group: group,
+            shell: shell,
+            bootEpoch: configuration.bootEpoch,
+            boundPort: listener.port,
+            advertisedAddress: (address.host, Int(address.port))
+        )
     }
 
     // MARK: The ring
@@ -143,7 +161,10 @@ package final class GossipNode: Sendable {
     // MARK: Addresses
 
     private static func resolve(
-        _ host: String, _ port: Int, _ loop: any EventLoop, timeout: TimeAmount = .seconds(10)
+        _ host: String,
+        _ port: Int,
+        _ loop: any EventLoop,
+        timeout: TimeAmount = .seconds(10)
     ) async throws -> NodeAddress {
         switch try await Resolver.resolve(host, port: UInt16(clamping: port), on: loop, timeout: timeout).get() {
         case .success(let addresses):
@@ -155,21 +176,27 @@ package final class GossipNode: Sendable {
     }
 
     private static func advertised(
-        _ configuration: GossipConfiguration, bind: NodeAddress, port: Int, _ loop: any EventLoop
+        _ configuration: GossipConfiguration,
+        bind: NodeAddress,
+        port: Int,
+        _ loop: any EventLoop
     ) async throws -> NodeAddress {
         if let advertise = configuration.advertise {
             return try await self.resolve(advertise.host, advertise.port ?? port, loop)
         }
         let found = bind.isUnspecified ? await self.ownAddress(configuration, ipv4: bind.isIPv4, loop) : bind
         let fallback = NodeAddress(literal: bind.isIPv4 ? "127.0.0.1" : "::1", port: 0)
-        guard let bytes = (found ?? fallback)?.bytes, let address = NodeAddress(bytes: bytes, port: UInt16(clamping: port))
+        guard let bytes = (found ?? fallback)?.bytes,
+            let address = NodeAddress(bytes: bytes, port: UInt16(clamping: port))
         else { throw GossipError.invalidPort(port) }
         return address
     }
 
     /// The source of the route to a seed; without one, the first private address of this host.
     private static func ownAddress(
-        _ configuration: GossipConfiguration, ipv4: Bool, _ loop: any EventLoop
+        _ configuration: GossipConfiguration,
+        ipv4: Bool,
+        _ loop: any EventLoop
     ) async -> NodeAddress? {
         for seed in configuration.seeds {
             // A seed that has no address yet says nothing about the route; it is tried again when joining.

@@ -28,7 +28,9 @@ final class GossipShell {
     private var counted = GossipStatistics()
 
     init(
-        _ configuration: GossipConfiguration, bindAddress: NodeAddress, loop: any EventLoop,
+        _ configuration: GossipConfiguration,
+        bindAddress: NodeAddress,
+        loop: any EventLoop,
         onEvent: @escaping @Sendable (MembershipEvent) -> Void
     ) {
         self.configuration = configuration
@@ -98,7 +100,9 @@ final class GossipShell {
         case .send(let bytes, let address):
             guard let target = self.reachable(address) else { return }
             self.datagrams?.write(
-                AddressedEnvelope(remoteAddress: target, data: ByteBuffer(bytes: bytes)), promise: nil)
+                AddressedEnvelope(remoteAddress: target, data: ByteBuffer(bytes: bytes)),
+                promise: nil
+            )
             hasWritten = true
         case .open(let id, let address, let bytes, let timeout):
             self.open(id, address, bytes, timeout)
@@ -138,7 +142,8 @@ final class GossipShell {
         case (false, true):
             try? SocketAddress(
                 packedIPAddress: ByteBuffer(bytes: [UInt8](repeating: 0, count: 10) + [0xff, 0xff] + address.bytes),
-                port: Int(address.port))
+                port: Int(address.port)
+            )
         default: address.socketAddress
         }
     }
@@ -190,7 +195,8 @@ final class GossipShell {
             self.hasLoggedStranger = true
             self.logger.warning(
                 "gossip: dropped bytes from an address that is not private; a cluster key would admit it",
-                metadata: ["source": "\(source)"])
+                metadata: ["source": "\(source)"]
+            )
         }
         return false
     }
@@ -234,7 +240,8 @@ final class GossipShell {
         self.counted.malformed += 1
         self.logger.debug(
             "gossip: stream not understood",
-            metadata: ["error": "\(error)", "source": "\(remote.map { "\($0)" } ?? "")"])
+            metadata: ["error": "\(error)", "source": "\(remote.map { "\($0)" } ?? "")"]
+        )
     }
 
     private func open(_ id: StreamID, _ address: NodeAddress, _ bytes: [UInt8], _ timeout: TimeAmount) {
@@ -243,7 +250,9 @@ final class GossipShell {
         }
         guard let target = self.reachable(address) else {
             // Not from within the directive that asked for it.
-            self.loop.assumeIsolated().execute { handler.end(.failure(.unreachable("no route to this kind of address"))) }
+            self.loop.assumeIsolated().execute {
+                handler.end(.failure(.unreachable("no route to this kind of address")))
+            }
             return
         }
         let bound = NIOLoopBound(handler, eventLoop: self.loop)
@@ -288,11 +297,13 @@ final class GossipShell {
         case .nameConflict(let name, let holder, let claimant, true):
             self.logger.critical(
                 "the name of this node is taken by another live node; start it under another name",
-                metadata: ["name": "\(name)", "holder": "\(holder)", "own address": "\(claimant)"])
+                metadata: ["name": "\(name)", "holder": "\(holder)", "own address": "\(claimant)"]
+            )
         case .nameConflict(let name, let holder, let claimant, false):
             self.logger.error(
                 "two live nodes have one name; the later is refused",
-                metadata: ["name": "\(name)", "holder": "\(holder)", "claimant": "\(claimant)"])
+                metadata: ["name": "\(name)", "holder": "\(holder)", "claimant": "\(claimant)"]
+            )
         }
     }
 
@@ -301,29 +312,35 @@ final class GossipShell {
         case .seedSilent(let index, let attempts, let reason):
             self.logger.warning(
                 "cannot join through seed; trying on",
-                metadata: ["seed": "\(self.describe(seed: index))", "reason": "\(reason)", "attempts": "\(attempts)"])
+                metadata: ["seed": "\(self.describe(seed: index))", "reason": "\(reason)", "attempts": "\(attempts)"]
+            )
         case .seedAnswered(let index):
             self.logger.info("joined through seed", metadata: ["seed": "\(self.describe(seed: index))"])
         case .answersOnlyStreams(let name, let address):
             self.logger.warning(
                 "member answers over TCP but not over UDP; is the UDP port open?",
-                metadata: ["name": "\(name)", "address": "\(address)"])
+                metadata: ["name": "\(name)", "address": "\(address)"]
+            )
         case .incompatible(let name):
             self.logger.error("member table refused: protocol versions do not fit", metadata: ["from": "\(name)"])
         case .addressRefused(let name, let address):
             self.logger.warning(
                 "member ignored: its address is not private, and there is no cluster key",
-                metadata: ["name": "\(name)", "address": "\(address)"])
+                metadata: ["name": "\(name)", "address": "\(address)"]
+            )
         case .memberLimit(let limit):
             self.logger.error("member ignored: the table is full", metadata: ["limit": "\(limit)"])
         case .selfAccused(let accuser, let incarnation):
             self.logger.info(
                 "this node was accused of being dead; refuted",
-                metadata: ["from": "\(accuser)", "incarnation": "\(incarnation)"])
+                metadata: ["from": "\(accuser)", "incarnation": "\(incarnation)"]
+            )
         case .starved(let milliseconds):
             self.logger.log(
-                level: milliseconds >= 1_000 ? .warning : .debug, "gossip was held up; judgement put off",
-                metadata: ["milliseconds": "\(milliseconds)"])
+                level: milliseconds >= 1_000 ? .warning : .debug,
+                "gossip was held up; judgement put off",
+                metadata: ["milliseconds": "\(milliseconds)"]
+            )
         }
     }
 

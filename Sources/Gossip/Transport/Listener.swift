@@ -21,7 +21,11 @@ struct Listener {
     /// Binds TCP first and UDP to the same number.
     ///
     /// - Parameter address: Port 0 takes a number that is free on both.
-    static func bind(_ address: NodeAddress, shell: NIOLoopBound<GossipShell>, loop: any EventLoop) async throws
+    static func bind(
+        _ address: NodeAddress,
+        shell: NIOLoopBound<GossipShell>,
+        loop: any EventLoop
+    ) async throws
         -> Listener
     {
         var attempt = 0
@@ -42,7 +46,9 @@ struct Listener {
     }
 
     private static func bindStreams(
-        _ address: NodeAddress, shell: NIOLoopBound<GossipShell>, loop: any EventLoop
+        _ address: NodeAddress,
+        shell: NIOLoopBound<GossipShell>,
+        loop: any EventLoop
     ) async throws -> any Channel {
         guard let target = address.socketAddress else { throw GossipError.invalidPort(Int(address.port)) }
         do {
@@ -61,7 +67,10 @@ struct Listener {
     }
 
     static func bindDatagrams(
-        _ address: NodeAddress, port: Int, shell: NIOLoopBound<GossipShell>, loop: any EventLoop
+        _ address: NodeAddress,
+        port: Int,
+        shell: NIOLoopBound<GossipShell>,
+        loop: any EventLoop
     ) -> EventLoopFuture<any Channel> {
         DatagramBootstrap(group: loop)
             .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 65_536))
@@ -74,8 +83,12 @@ struct Listener {
             .bind(host: address.host, port: port)
     }
 
-    private static func describe(_ error: any Error, _ transport: String, _ address: NodeAddress, port: Int) -> GossipError
-    {
+    private static func describe(
+        _ error: any Error,
+        _ transport: String,
+        _ address: NodeAddress,
+        port: Int
+    ) -> GossipError {
         let place = "\(address.host):\(port)"
         if let error = error as? IOError, error.errnoCode == EADDRINUSE {
             return .portInUse(transport: transport, address: place)

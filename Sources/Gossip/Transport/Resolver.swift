@@ -15,7 +15,10 @@ enum Resolver {
     ///
     /// - Returns: All its addresses, each once, in the system's order.
     static func resolve(
-        _ host: String, port: UInt16, on loop: any EventLoop, timeout: TimeAmount = .seconds(10)
+        _ host: String,
+        port: UInt16,
+        on loop: any EventLoop,
+        timeout: TimeAmount = .seconds(10)
     ) -> EventLoopFuture<Result<[NodeAddress], StreamFailure>> {
         if let literal = NodeAddress(literal: host, port: port) {
             return loop.makeSucceededFuture(.success([literal]))

@@ -4,7 +4,9 @@ extension Message {
     ///
     /// - Returns: nil for types whose body is something else.
     static func decodeBody(
-        _ type: MessageType, _ reader: inout MessagePackReader, limits: WireLimits
+        _ type: MessageType,
+        _ reader: inout MessagePackReader,
+        limits: WireLimits
     ) throws(WireError) -> Message? {
         switch type {
         case .ping: .ping(try Ping(&reader, limits))
@@ -34,7 +36,10 @@ extension Message {
         return .ack(sequence: sequence, payload: payload)
     }
 
-    private static func decodeNack(_ reader: inout MessagePackReader, _ limits: WireLimits) throws(WireError)
+    private static func decodeNack(
+        _ reader: inout MessagePackReader,
+        _ limits: WireLimits
+    ) throws(WireError)
         -> Message
     {
         var sequence: UInt32 = 0
@@ -48,7 +53,10 @@ extension Message {
         return .nack(sequence: sequence)
     }
 
-    private static func decodeError(_ reader: inout MessagePackReader, _ limits: WireLimits) throws(WireError)
+    private static func decodeError(
+        _ reader: inout MessagePackReader,
+        _ limits: WireLimits
+    ) throws(WireError)
         -> Message
     {
         var text = ""

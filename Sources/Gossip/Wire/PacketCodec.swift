@@ -40,7 +40,11 @@ enum PacketCodec {
     }
 
     private static func decode(
-        _ bytes: [UInt8], _ range: Range<Int>, _ limits: WireLimits, _ depth: Int, _ budget: inout Int,
+        _ bytes: [UInt8],
+        _ range: Range<Int>,
+        _ limits: WireLimits,
+        _ depth: Int,
+        _ budget: inout Int,
         _ result: inout DecodedPacket
     ) throws(WireError) {
         guard depth > 0 else { throw .limitExceeded(.nestingDepth) }
@@ -64,7 +68,11 @@ enum PacketCodec {
     }
 
     private static func decodeCompound(
-        _ bytes: [UInt8], _ range: Range<Int>, _ limits: WireLimits, _ depth: Int, _ budget: inout Int,
+        _ bytes: [UInt8],
+        _ range: Range<Int>,
+        _ limits: WireLimits,
+        _ depth: Int,
+        _ budget: inout Int,
         _ result: inout DecodedPacket
     ) throws(WireError) {
         guard let count = bytes[range].first.map(Int.init) else { throw .truncated(needed: range.lowerBound + 1) }
@@ -90,7 +98,9 @@ enum PacketCodec {
 
     /// Reads the body of a compress message and takes the size of its content from the budget.
     static func decompress(
-        _ reader: inout MessagePackReader, _ limits: WireLimits, _ budget: inout Int
+        _ reader: inout MessagePackReader,
+        _ limits: WireLimits,
+        _ budget: inout Int
     ) throws(WireError) -> [UInt8] {
         var algorithm: UInt64 = 0
         var content = 0..<0

@@ -79,7 +79,8 @@ struct StreamDecoder {
             let start = reader.offset
             try reader.advance(header.userStateLength)
             return .pushPull(
-                PushPull(isJoin: header.isJoin, entries: entries, userState: Array(self.buffer[start..<reader.offset])))
+                PushPull(isJoin: header.isJoin, entries: entries, userState: Array(self.buffer[start..<reader.offset]))
+            )
         case .userHeader:
             self.state = .userPayload(try self.userHeader(&reader))
         case .userPayload(let length):

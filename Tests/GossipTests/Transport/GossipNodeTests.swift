@@ -11,8 +11,13 @@ struct GossipNodeTests {
         for index in 1...count {
             nodes.append(
                 try await TestNode.start(
-                    "n\(index)", bind: "127.0.0.\(index)", seeds: nodes.first.map { [$0.seed] } ?? [],
-                    tags: ["role": "broker", "n": "\(index)"], profile: profile))
+                    "n\(index)",
+                    bind: "127.0.0.\(index)",
+                    seeds: nodes.first.map { [$0.seed] } ?? [],
+                    tags: ["role": "broker", "n": "\(index)"],
+                    profile: profile
+                )
+            )
         }
         let names = (1...count).map { "n\($0)" }
         for node in nodes { try await eventually("all join") { await node.alive() == names } }
@@ -84,7 +89,12 @@ struct GossipNodeTests {
         let nodes = try await self.ring(3, profile: .wan)
         await nodes[2].node.shutdown()
         let reborn = try await TestNode.start(
-            "n3", bind: "127.0.0.33", seeds: [nodes[0].seed], profile: .wan, bootEpoch: 2)
+            "n3",
+            bind: "127.0.0.33",
+            seeds: [nodes[0].seed],
+            profile: .wan,
+            bootEpoch: 2
+        )
         for node in nodes[0...1] {
             try await eventually("replaced") {
                 node.log.all.contains {

@@ -9,7 +9,11 @@ struct SerfAgentTests {
     @Test("The agent joins our ring and both sides list each other with tags; each side's leave is seen as left")
     func agent() async throws {
         let first = try await TestNode.start(
-            "d1", bind: "127.0.1.1", tags: ["role": "broker", "link": "7947"], profile: .lan)
+            "d1",
+            bind: "127.0.1.1",
+            tags: ["role": "broker", "link": "7947"],
+            profile: .lan
+        )
         let second = try await TestNode.start("d2", bind: "127.0.1.2", seeds: [first.seed], profile: .lan)
         let agent = try SerfAgent(name: "s1", host: "127.0.1.10", tags: ["kind": "agent"])
         defer { agent.kill() }
@@ -33,7 +37,12 @@ struct SerfAgentTests {
         #expect(first.log.all.contains { $0.isLeft("d2") })
 
         let again = try await TestNode.start(
-            "d2", bind: "127.0.1.2", seeds: [first.seed], profile: .lan, bootEpoch: 2)
+            "d2",
+            bind: "127.0.1.2",
+            seeds: [first.seed],
+            profile: .lan,
+            bootEpoch: 2
+        )
         try await eventually("the agent sees us back") { try agent.members()["d2"]?.status == "alive" }
         await again.node.leave()
         await again.node.shutdown()

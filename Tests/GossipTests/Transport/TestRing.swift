@@ -36,15 +36,27 @@ struct TestNode: Sendable {
     }
 
     static func start(
-        _ name: String, bind: String = "127.0.0.1", port: Int = 0, seeds: [GossipConfiguration.Seed] = [],
-        tags: [String: String] = [:], profile: GossipProfile = .local, bootEpoch: UInt64 = 1
+        _ name: String,
+        bind: String = "127.0.0.1",
+        port: Int = 0,
+        seeds: [GossipConfiguration.Seed] = [],
+        tags: [String: String] = [:],
+        profile: GossipProfile = .local,
+        bootEpoch: UInt64 = 1
     ) async throws -> TestNode {
         let log = EventLog()
         var logger = Logger(label: name)
         logger.logLevel = .critical
         let configuration = GossipConfiguration(
-            name: name, bindAddress: bind, port: port, seeds: seeds, tags: tags, profile: profile,
-            bootEpoch: bootEpoch, logger: logger)
+            name: name,
+            bindAddress: bind,
+            port: port,
+            seeds: seeds,
+            tags: tags,
+            profile: profile,
+            bootEpoch: bootEpoch,
+            logger: logger
+        )
         return TestNode(node: try await GossipNode.start(configuration) { log.append($0) }, log: log)
     }
 
@@ -60,7 +72,9 @@ struct TestNode: Sendable {
 
 /// Waits until a condition holds; the deadline is for a machine with other work.
 func eventually(
-    within seconds: Int64 = 20, _ what: Comment, sourceLocation: SourceLocation = #_sourceLocation,
+    within seconds: Int64 = 20,
+    _ what: Comment,
+    sourceLocation: SourceLocation = #_sourceLocation,
     _ condition: () async throws -> Bool
 ) async throws {
     let deadline = NIODeadline.now() + .seconds(seconds)

@@ -112,7 +112,8 @@ extension Message {
                     [
                         "Nack": ping.wantsNack ? "1" : "0", "Node": ping.target, "Port": "\(ping.targetPort)",
                         "SeqNo": "\(ping.sequence)", "Target": ping.targetAddress.marked,
-                    ].merging(ping.source.fields) { $1 })
+                    ].merging(ping.source.fields) { $1 }
+                )
         case .ack(let sequence, let payload):
             "ackResp body="
                 + (payload.isEmpty ? "SeqNo:\(sequence)" : join(["Payload": payload.marked, "SeqNo": "\(sequence)"]))

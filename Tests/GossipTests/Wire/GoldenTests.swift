@@ -32,7 +32,8 @@ struct GoldenTests {
 
     @Test(
         "What we encode is what was captured",
-        arguments: GoldenPacket.datagrams.filter { !$0.isCompressed })
+        arguments: GoldenPacket.datagrams.filter { !$0.isCompressed }
+    )
     func encodeDatagram(packet: GoldenPacket) throws {
         let messages = try PacketCodec.decode(packet.bytes).messages
         let encoded = PacketCodec.encode(messages.map { $0.encoded() }, withCRC: packet.bytes[0] == 12)
@@ -41,7 +42,8 @@ struct GoldenTests {
 
     @Test(
         "A push/pull, ping, ack or error we write to a stream is what was captured",
-        arguments: GoldenPacket.streams.filter { $0.bytes[0] != 8 })
+        arguments: GoldenPacket.streams.filter { $0.bytes[0] != 8 }
+    )
     func encodeStream(packet: GoldenPacket) throws {
         // A user message to one node over a stream is never sent by us, so there is nothing to compare.
         guard packet.innerHex.first?.hasPrefix("08") != true else { return }
@@ -50,7 +52,10 @@ struct GoldenTests {
         #expect(message.encoded().hex == packet.innerHex.first ?? packet.bytes.hex)
     }
 
-    @Test("A packet under a key or a label is refused by name", arguments: GoldenPacket.encrypted + GoldenPacket.labelled)
+    @Test(
+        "A packet under a key or a label is refused by name",
+        arguments: GoldenPacket.encrypted + GoldenPacket.labelled
+    )
     func refused(packet: GoldenPacket) {
         // The answer to a labelled stream has no label of its own and reads like any other.
         let expected: WireError = packet.isLabelled ? .labelled : .encrypted
