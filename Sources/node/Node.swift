@@ -1,5 +1,14 @@
 import ArgumentParser
+import Cluster
+import Gossip
+import LocalBroker
 import Logging
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
 
 /// The command line of a Dunlin node.
 @main
@@ -19,10 +28,6 @@ struct Node: AsyncParsableCommand {
 
     @OptionGroup var options: NodeOptions
 
-    func validate() throws {
-        try self.options.validate()
-    }
-
     func run() async throws {
         let level = self.options.logLevel.level
         LoggingSystem.bootstrap { label in
@@ -32,12 +37,47 @@ struct Node: AsyncParsableCommand {
         }
         do {
             try await NodeProcess(self.options).run()
-        } catch let error as NodeError {
-            throw ValidationError(error.description)
+        } catch let error as BrokerError {
+            throw Self.failure(error)
+        } catch let error as ClusterError {
+            throw Self.failure(error)
+        } catch let error as GossipError {
+            throw Self.failure(error)
+        }
+    }
+
+    /// Says why the node could not start.
+    private static func failure(_ error: some Error & CustomStringConvertible) -> ExitCode {
+        Output.write("Error: \(error.description)\n", to: STDERR_FILENO)
+        return .failure
+    }
+}
+
+/// The version of this program.
+enum Version {
+    static let current = "0.1.0"
+}
+
+/// Whole texts on standard output or standard error, written at once and unbuffered.
+enum Output {
+    static func write(_ text: String, to descriptor: Int32) {
+        var rest = Array(text.utf8)[...]
+        while !rest.isEmpty {
+            let count = rest.withUnsafeBytes { Platform.write(descriptor, $0.baseAddress, $0.count) }
+            // Nobody reads it any more: nothing can be said then.
+            guard count > 0 else { return }
+            rest = rest.dropFirst(count)
         }
     }
 }
 
-enum Version {
-    static let current = "0.1.0"
+/// The system call, whose name the type above has taken.
+private enum Platform {
+    static func write(_ descriptor: Int32, _ bytes: UnsafeRawPointer?, _ count: Int) -> Int {
+        #if canImport(Glibc)
+        Glibc.write(descriptor, bytes, count)
+        #else
+        Darwin.write(descriptor, bytes, count)
+        #endif
+    }
 }

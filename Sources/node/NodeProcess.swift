@@ -1,24 +1,222 @@
+import Cluster
+import Gossip
 import LocalBroker
 import Logging
 import NIOCore
+import ServiceLifecycle
+import UnixSignals
 
-/// One running node.
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// One running node: the broker, its links and its gossip, started in this order and stopped in the opposite one.
 struct NodeProcess {
-    let options: NodeOptions
-    init(_ options: NodeOptions) { self.options = options }
+    private let options: NodeOptions
+    private let name: String
+    private let bootEpoch: UInt64
+    private let logger: Logger
+
+    init(_ options: NodeOptions) {
+        self.options = options
+        self.name = options.name ?? Self.defaultName(bind: options.bind)
+        // A later start must have a higher number, also after a reboot: milliseconds since the Unix epoch.
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        self.bootEpoch = UInt64(time.tv_sec) * 1000 + UInt64(time.tv_nsec) / 1_000_000
+        self.logger = Logger(label: "dunlin")
+    }
+
+    /// The host's name, made unique by the bind address where several nodes run on one host.
+    private static func defaultName(bind: String?) -> String {
+        let host = System.hostname ?? "node"
+        guard let bind, bind != "0.0.0.0", bind != "::" else { return host }
+        return "\(host)-\(bind)"
+    }
+
+    /// Runs until SIGTERM or SIGINT.
+    ///
+    /// - Throws: an error whose description says what to do, if a listener cannot be opened.
     func run() async throws {
-        var configuration = BrokerConfiguration()
-        if case .number(let port) = options.mqttPort {
-            configuration.listeners = [.init(host: options.bind ?? "0.0.0.0", port: port)]
+        // A client that closes its connection must not end the process.
+        signal(SIGPIPE, SIG_IGN)
+        let broker = try await Broker.make(configuration: self.brokerConfiguration)
+        var cluster: ClusterService?
+        var ring: GossipNode?
+        do {
+            if case .number(let port) = self.options.linkPort, self.options.gossipPort != .off {
+                cluster = try await ClusterService.start(broker: broker, configuration: self.cluster(port: port))
+            }
+            try await broker.openListeners()
+            if case .number(let port) = self.options.gossipPort {
+                ring = try await self.startGossip(port: port, cluster: cluster, broker: broker)
+            }
+        } catch {
+            await cluster?.stop()
+            await broker.stop()
+            throw error
         }
-        configuration.shards = options.shards
-        configuration.logger.logLevel = options.logLevel.level
-        let broker = try await Broker.start(configuration: configuration)
-        print("ready", broker.addresses)
-        try await Task.sleep(for: .seconds(100000))
+        self.printReady(broker: broker, cluster: cluster, ring: ring)
+        try await self.serve(broker: broker, cluster: cluster, ring: ring)
+    }
+
+    private var brokerConfiguration: BrokerConfiguration {
+        var configuration = BrokerConfiguration()
+        configuration.name = self.name
+        configuration.listeners = []
+        if case .number(let port) = self.options.mqttPort {
+            configuration.listeners = [.init(host: self.bindHost, port: port)]
+        }
+        configuration.shards = self.options.shards
+        configuration.maximumPacketSize = self.options.maxPacketSize
+        configuration.maximumInflight = self.options.maxInflight
+        configuration.maximumQueuedMessages = self.options.maxQueuedMessages
+        configuration.maximumQueuedBytes = self.options.maxQueuedBytes
+        configuration.allowsPublicAddresses = self.options.allowPublic
+        configuration.logger = Logger(label: "dunlin.broker")
+        return configuration
+    }
+
+    /// Without `--bind` every address, of both families where the host has both.
+    private var bindHost: String { self.options.bind ?? Self.anyAddress }
+
+    private static let anyAddress: String = {
+        let descriptor = socket(AF_INET6, Int32(SOCK_STREAM.rawValue), 0)
+        guard descriptor >= 0 else { return "0.0.0.0" }
+        close(descriptor)
+        return "::"
+    }()
+
+    private func cluster(port: Int) -> ClusterConfiguration {
+        var configuration = ClusterConfiguration(
+            name: self.name,
+            bootEpoch: self.bootEpoch,
+            logger: Logger(label: "dunlin.cluster")
+        )
+        configuration.bindHost = self.bindHost
+        configuration.linkPort = port
+        switch self.options.linkCompression {
+        case .level(let level): configuration.links.compressionLevel = Int32(level)
+        case .off: configuration.links.compressionLevel = nil
+        }
+        return configuration
+    }
+
+    private func startGossip(port: Int, cluster: ClusterService?, broker: Broker) async throws -> GossipNode {
+        var tags = ["role": "dunlin", "version": Version.current]
+        if let cluster { tags[ClusterService.linkTag] = "\(cluster.linkPort)" }
+        if let port = broker.addresses.first?.port { tags["mqtt"] = "\(port)" }
+        let configuration = GossipConfiguration(
+            name: self.name,
+            bindAddress: self.options.bind ?? "0.0.0.0",
+            port: port,
+            advertise: self.options.advertise.map { .init(host: $0.host, port: $0.port) },
+            seeds: self.options.join.map { .init(host: $0.host, port: $0.port ?? GossipConfiguration.defaultPort) },
+            tags: tags,
+            bootEpoch: self.bootEpoch,
+            logger: Logger(label: "dunlin.gossip")
+        )
+        let logger = self.logger
+        let ring = try await GossipNode.start(configuration) { event in
+            Self.log(event, logger)
+            cluster?.onMembership(event)
+        }
+        cluster?.follow(ring)
+        return ring
+    }
+
+    private static func log(_ event: MembershipEvent, _ logger: Logger) {
+        switch event {
+        case .joined(let member):
+            logger.notice(
+                "\(member.name) at \(member.address):\(member.port) joined",
+                metadata: ["tags": "\(member.tags)"]
+            )
+        case .updated(let member): logger.debug("\(member.name) is alive", metadata: ["tags": "\(member.tags)"])
+        case .suspected(let member): logger.info("\(member.name) does not answer and is suspected")
+        case .failed(let member): logger.warning("\(member.name) at \(member.address):\(member.port) failed")
+        case .left(let member): logger.notice("\(member.name) left")
+        case .replaced(_, let new): logger.notice("\(new.name) at \(new.address):\(new.port) was started anew")
+        case .nameConflict(let name, let holder, let claimant, let localIsRefused):
+            if localIsRefused {
+                logger.error(
+                    """
+                    the cluster has a live node named \(name) at \(holder) already: this node is alone; start it \
+                    again with another --name
+                    """
+                )
+            } else {
+                logger.warning("\(claimant) claims the name \(name), which \(holder) has")
+            }
+        }
+    }
+
+    /// The one line on standard output; scripts wait for it.
+    private func printReady(broker: Broker, cluster: ClusterService?, ring: GossipNode?) {
+        func text(_ host: String?, _ port: Int?) -> String {
+            guard let host, let port else { return "off" }
+            return host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+        }
+        let mqtt = broker.addresses.first
+        let link = cluster?.linkAddress
+        let fields = [
+            "ready name=\(self.name)",
+            "mqtt=\(text(mqtt?.ipAddress, mqtt?.port))",
+            "gossip=\(text(ring?.advertisedAddress.host, ring?.boundPort))",
+            "link=\(text(link?.ipAddress, link?.port))",
+        ]
+        Output.write(fields.joined(separator: " ") + "\n", to: STDOUT_FILENO)
+    }
+
+    private func serve(broker: Broker, cluster: ClusterService?, ring: GossipNode?) async throws {
+        // A group stops its services in reverse order: clients first, so that their wills still reach the peers; then the
+        // links; then the ring, which is told that this node leaves.
+        let group = ServiceGroup(
+            configuration: .init(
+                services: [
+                    .init(service: Stopping { await broker.stop() }),
+                    .init(
+                        service: Stopping {
+                            await ring?.leave()
+                            await ring?.shutdown()
+                        }
+                    ),
+                    .init(service: Stopping { await cluster?.stop() }),
+                    .init(service: Stopping { await broker.closeClients() }),
+                ],
+                gracefulShutdownSignals: [.sigterm, .sigint],
+                logger: self.logger
+            )
+        )
+        try await group.run()
     }
 }
-enum NodeError: Error, CustomStringConvertible {
-    case x
-    var description: String { "x" }
+
+/// What the system says of this host.
+private enum System {
+    static var hostname: String? {
+        var buffer = [UInt8](repeating: 0, count: 256)
+        let isKnown = buffer.withUnsafeMutableBytes { bytes in
+            guard let base = bytes.assumingMemoryBound(to: CChar.self).baseAddress else { return false }
+            return gethostname(base, bytes.count - 1) == 0
+        }
+        let name = String(decoding: buffer.prefix { $0 != 0 }, as: UTF8.self)
+        return isKnown && !name.isEmpty ? name : nil
+    }
+}
+
+/// Something that runs on its own and is stopped in its turn.
+private struct Stopping: Service {
+    let stop: @Sendable () async -> Void
+
+    init(_ stop: @escaping @Sendable () async -> Void) {
+        self.stop = stop
+    }
+
+    func run() async throws {
+        try await gracefulShutdown()
+        await self.stop()
+    }
 }
