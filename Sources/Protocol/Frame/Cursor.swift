@@ -1,6 +1,7 @@
 /// Walks a packet's bytes: all offset arithmetic of the decoder, every length checked against the end before its use.
 ///
 /// The bytes are handed to each call instead of being held, as a span cannot outlive the call it came with.
+/// The small reads are always inlined: left to itself the compiler calls them, at a third of the time of a PUBLISH.
 struct Cursor {
     var offset: Int
     let end: Int
@@ -18,12 +19,19 @@ struct Cursor {
         self.init(offset: frame.bodyStart, end: frame.end)
     }
 
+    @inline(__always)
     private func require(_ count: Int) throws(ProtocolError) {
         if self.end - self.offset < count {
-            throw .malformed("MQTT-4.13.1-1", at: self.offset, "packet ends within a field")
+            throw Self.truncated(at: self.offset)
         }
     }
 
+    @inline(never)
+    private static func truncated(at offset: Int) -> ProtocolError {
+        .malformed("MQTT-4.13.1-1", at: offset, "packet ends within a field")
+    }
+
+    @inline(__always)
     mutating func readByte(_ bytes: RawSpan) throws(ProtocolError) -> UInt8 {
         try self.require(1)
         let value = bytes.unsafeLoad(fromByteOffset: self.offset, as: UInt8.self)
@@ -31,6 +39,7 @@ struct Cursor {
         return value
     }
 
+    @inline(__always)
     mutating func readUInt16(_ bytes: RawSpan) throws(ProtocolError) -> UInt16 {
         try self.require(2)
         let value = UInt16(bigEndian: bytes.unsafeLoadUnaligned(fromByteOffset: self.offset, as: UInt16.self))
@@ -38,6 +47,7 @@ struct Cursor {
         return value
     }
 
+    @inline(__always)
     mutating func readUInt32(_ bytes: RawSpan) throws(ProtocolError) -> UInt32 {
         try self.require(4)
         let value = UInt32(bigEndian: bytes.unsafeLoadUnaligned(fromByteOffset: self.offset, as: UInt32.self))
@@ -67,6 +77,7 @@ struct Cursor {
     }
 
     /// Where the content of a two-byte length and so many bytes lies (MQTT 5, section 1.5.6).
+    @inline(__always)
     mutating func readBinary(_ bytes: RawSpan) throws(ProtocolError) -> Range<Int> {
         let count = Int(try self.readUInt16(bytes))
         try self.require(count)
@@ -83,6 +94,7 @@ struct Cursor {
     }
 
     /// A packet identifier, which is never 0 [MQTT-2.2.1-3].
+    @inline(__always)
     mutating func readPacketID(_ bytes: RawSpan) throws(ProtocolError) -> UInt16 {
         let value = try self.readUInt16(bytes)
         if value == 0 {

@@ -24,9 +24,9 @@ package struct PublishView: Sendable {
     /// How many of the property bytes are subscription identifiers; always 0 from a client.
     private let subscriptionIdentifierBytes: Int
 
-    package var topic: Range<Int> { Range(uncheckedBounds: (self.topicStart, self.topicEnd)) }
-    package var properties: Range<Int> { Range(uncheckedBounds: (self.propertiesStart, self.propertiesEnd)) }
-    package var payload: Range<Int> { Range(uncheckedBounds: (self.payloadStart, self.payloadEnd)) }
+    @inlinable package var topic: Range<Int> { Range(uncheckedBounds: (self.topicStart, self.topicEnd)) }
+    @inlinable package var properties: Range<Int> { Range(uncheckedBounds: (self.propertiesStart, self.propertiesEnd)) }
+    @inlinable package var payload: Range<Int> { Range(uncheckedBounds: (self.payloadStart, self.payloadEnd)) }
 
     /// Reads the PUBLISH a frame holds.
     /// - Parameter sender: a client may not send a subscription identifier [MQTT-3.3.4-6].

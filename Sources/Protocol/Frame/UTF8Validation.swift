@@ -12,21 +12,22 @@ package enum UTF8Validation {
         }
     }
 
-    /// Offset of the first byte from which on the text needs a closer look: one that is not ASCII, is NUL or is one
-    /// of two given characters may come within the next eight bytes. The end of the range if there is none.
+    /// Offset from which on the text needs a closer look, as a byte that is not ASCII, is NUL or is one of two given
+    /// characters comes within the eight bytes that follow; the end of the range if there is none.
     static func skipPlain(_ bytes: RawSpan, _ range: Range<Int>, refusing first: UInt8, _ second: UInt8) -> Int {
-        let ones: UInt64 = 0x0101_0101_0101_0101
-        let highs: UInt64 = 0x8080_8080_8080_8080
-        let firstWord = ones &* UInt64(first)
-        let secondWord = ones &* UInt64(second)
+        let firstWord = 0x0101_0101_0101_0101 &* UInt64(first)
+        let secondWord = 0x0101_0101_0101_0101 &* UInt64(second)
         var offset = range.lowerBound
         let end = range.upperBound
         while end - offset >= 8 {
             let word = bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt64.self)
-            // x - 1 borrows into the high bit where a byte is 0; a false alarm only costs the closer look.
-            let suspicious = word | (word &- ones) | ((word ^ firstWord) &- ones) | ((word ^ secondWord) &- ones)
-            if suspicious & highs != 0 { return offset }
+            if Self.isSuspicious(word, firstWord, secondWord) { return offset }
             offset += 8
+        }
+        if offset < end && range.count >= 8 {
+            // The last eight bytes overlap what has been seen, which costs less than going byte by byte.
+            let word = bytes.unsafeLoadUnaligned(fromByteOffset: end - 8, as: UInt64.self)
+            return Self.isSuspicious(word, firstWord, secondWord) ? offset : end
         }
         while offset < end {
             let byte = bytes.unsafeLoad(fromByteOffset: offset, as: UInt8.self)
@@ -34,6 +35,14 @@ package enum UTF8Validation {
             offset += 1
         }
         return offset
+    }
+
+    /// Whether one of eight bytes is not ASCII, is NUL or stands in one of the words in that place.
+    private static func isSuspicious(_ word: UInt64, _ first: UInt64, _ second: UInt64) -> Bool {
+        let ones: UInt64 = 0x0101_0101_0101_0101
+        // x - 1 borrows into the high bit where a byte is 0; a false alarm only costs the closer look.
+        let marks = word | (word &- ones) | ((word ^ first) &- ones) | ((word ^ second) &- ones)
+        return marks & 0x8080_8080_8080_8080 != 0
     }
 
     /// Any text, one character at a time.

@@ -42,6 +42,7 @@ struct PropertySet: OptionSet, Sendable {
     }
 
     /// Whether the set has that identifier; all 27 are below 64.
+    @inline(__always)
     func contains(_ identifier: UInt8) -> Bool {
         identifier < 64 && self.rawValue & (1 << UInt64(identifier)) != 0
     }
