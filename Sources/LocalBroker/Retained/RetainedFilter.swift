@@ -1,7 +1,7 @@
 /// A topic filter as a walk through ordered topics: each topic matches, or says where the next match can be at best.
 ///
-/// Subtrees that cannot match are skipped by one search each, so a walk costs time in proportion to the part of the topic
-/// tree that the filter's levels lead through, not to the store.
+/// Subtrees that cannot match are skipped by one search each, so a walk costs time in proportion to the part of the
+/// topic tree that the filter's levels lead through, not to the store.
 struct RetainedFilter {
     enum Verdict: Equatable {
         case match

@@ -1,8 +1,8 @@
 /// What the retained store guards with its lock.
 ///
 /// A topic has a slot from its first entry to its last. Two ordered indexes hold slots: by topic, for matching and
-/// iteration, and by topic hash, for lookup and for the digest buckets (the bucket is the hash's top byte). So a new value
-/// of a known topic costs one search by hash.
+/// iteration, and by topic hash, for lookup and for the digest buckets (the bucket is the hash's top byte). So a new
+/// value of a known topic costs one search by hash.
 struct RetainedState {
     static let bucketCount = 256
     private static let purgedPerChange = 8

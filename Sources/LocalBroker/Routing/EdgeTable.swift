@@ -10,8 +10,9 @@ import Darwin
 ///
 /// A slot is eight bytes, a 32-bit tag of the key and the child's index; the child itself holds parent and segment, and
 /// is what a hit is verified against. The home of a tag is its *top* bits: deletion shifts back without hashing again,
-/// and growing streams through both tables in order. Load stays at or below 5/8. Growing from 1 M edges is one pass over
-/// 16 MiB (about 10 ms; nobody reads the copy meanwhile).
+/// and growing streams through both tables in order. Load stays at or below 5/8. Growing is one pass at about 24 ns an
+/// edge, most of it fresh pages: 15 ms from 655,000 edges, 31 ms from 1.3 million, once per doubling and copy, while
+/// nobody reads that copy.
 ///
 /// Owned by one `RouteTrie`; memory is freed by `destroy()`.
 struct EdgeTable {

@@ -53,8 +53,9 @@ package struct RouteMatches: ~Copyable {
 
     /// Finds all filters that match the topic [MQTT-4.7.3-4].
     ///
-    /// Depth first: at each node the literal child is followed and the `+` child put aside. A level of the topic is read
-    /// and hashed when the walk first gets there, so a topic nobody wants costs what is common with somebody's filter.
+    /// Depth first: at each node the literal child is followed and the `+` child put aside. A level of the topic is
+    /// read and hashed when the walk first gets there, so a topic nobody wants costs what is common with somebody's
+    /// filter.
     ///
     /// Precondition: `count` > 0 and the topic has no wildcards.
     mutating func collect(_ view: RouteTrieView, topic: UnsafeRawPointer, count: Int) {

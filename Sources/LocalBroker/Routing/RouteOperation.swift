@@ -10,7 +10,8 @@ package struct RouteChange: Sendable, Equatable {
     }
 }
 
-/// One change of the routing table. Filters must be valid ([MQTT-4.7.1-1], [MQTT-4.7.1-2]); the caller has checked them.
+/// One change of the routing table. Filters must be valid ([MQTT-4.7.1-1], [MQTT-4.7.1-2]); the caller has checked
+/// them.
 package enum RouteOperation: Sendable {
     /// Adds this subscriber's route at the filter, or replaces it [MQTT-3.8.4-3].
     case subscribe(filter: [UInt8], Route)

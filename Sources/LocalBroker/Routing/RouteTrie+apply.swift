@@ -152,8 +152,8 @@ extension RouteTrie {
 
     /// Removes the peer's routes that are not marked, and takes the marks away.
     ///
-    /// Passes over all nodes and routes, so costs time in proportion to the table: a peer dies or resynchronises rarely,
-    /// and a list of each peer's filters would be paid for at every change.
+    /// Passes over all nodes and routes, so costs time in proportion to the table: a peer dies or resynchronises
+    /// rarely, and a list of each peer's filters would be paid for at every change.
     private func sweep(
         _ peer: SubscriberID,
         cursor: inout RouteCursor,

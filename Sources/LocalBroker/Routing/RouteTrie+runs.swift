@@ -1,8 +1,8 @@
 /// Runs: the receivers of one filter, contiguous, in no order.
 ///
-/// Adding is amortised O(1), removing swaps the last route into the hole. Finding a subscriber is a search of at most 63
-/// routes in small runs; blocks of 64 and more carry an index behind the routes, so it is O(1) at any size, and 100 000
-/// receivers of one filter can leave one after another in linear time. Layout of an indexed block of class k:
+/// Adding is amortised O(1), removing swaps the last route into the hole. Finding a subscriber is a search of at most
+/// 63 routes in small runs; blocks of 64 and more carry an index behind the routes, so it is O(1) at any size, and 100
+/// 000 receivers of one filter can leave one after another in linear time. Layout of an indexed block of class k:
 ///
 ///     2^k routes | one unit: sessions at QoS 0, 1, 2 as UInt32 | 2^(k+1) positions + 1 as UInt32, open-addressed
 ///

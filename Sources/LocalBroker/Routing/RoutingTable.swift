@@ -2,12 +2,13 @@ import Synchronization
 
 /// Which filters lead to which receivers: this node's sessions and its peers.
 ///
-/// Two equal copies ("left-right"). Readers walk the published copy without locks; the writer applies a batch of changes
-/// to the other one, publishes it, waits until nobody is inside the old one, and replays the batch there.
+/// Two equal copies ("left-right"). Readers walk the published copy without locks; the writer applies a batch of
+/// changes to the other one, publishes it, waits until nobody is inside the old one, and replays the batch there.
 ///
 /// **The writer has no thread.** `apply` queues a batch; whoever finds the writer idle is the writer until the queue is
-/// empty. It never blocks on readers: if one is still inside the old copy, the work is left where it is, and the reader's
-/// `leave` (or the next `apply` or `poll`) goes on with it. Batches that arrive meanwhile are merged into the next one.
+/// empty. It never blocks on readers: if one is still inside the old copy, the work is left where it is, and the
+/// reader's `leave` (or the next `apply` or `poll`) goes on with it. Batches that arrive meanwhile are merged into the
+/// next one.
 ///
 /// **Why this is safe** (`@unchecked Sendable`). All state but the copies is `Atomic` or behind a `Mutex`. For a copy:
 /// - A reader stores "inside c", then loads `active` and goes on only if it is c; the writer stores "active is d", then
