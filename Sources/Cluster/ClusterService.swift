@@ -1,0 +1,162 @@
+package import Gossip
+package import LocalBroker
+package import NIOCore
+import Synchronization
+
+/// Makes a local broker one of a cluster: opens a link to each member of the ring, and ties links, broker and ring
+/// together.
+///
+/// ```swift
+/// let cluster = try await ClusterService.start(broker: broker, configuration: configuration)
+/// gossip.tags[ClusterService.linkTag] = String(cluster.linkPort)
+/// let ring = try await GossipNode.start(gossip) { cluster.onMembership($0) }
+/// cluster.follow(ring)
+/// ```
+package final class ClusterService: Sendable {
+    /// The tag of a member that says on which port it accepts links.
+    package static let linkTag = "link"
+
+    private let loop: any EventLoop
+    private let state: NIOLoopBound<Links>
+    private let ring: Ring
+    /// Where links are accepted.
+    package let linkAddress: SocketAddress
+
+    /// Owned by the link loop.
+    private final class Links {
+        let host: ClusterHost
+        let hub: LinkHub
+
+        init(host: ClusterHost, hub: LinkHub) {
+            self.host = host
+            self.hub = hub
+        }
+    }
+
+    /// The ring to tell of proven deaths, once there is one.
+    fileprivate final class Ring: Sendable {
+        private let node = Mutex<GossipNode?>(nil)
+
+        func set(_ node: GossipNode?) {
+            self.node.withLock { $0 = node }
+        }
+
+        func confirmDead(name: String, epoch: UInt64) {
+            self.node.withLock { $0 }?.confirmDead(name: name, bootEpoch: epoch)
+        }
+    }
+
+    private init(loop: any EventLoop, state: NIOLoopBound<Links>, ring: Ring, linkAddress: SocketAddress) {
+        self.loop = loop
+        self.state = state
+        self.ring = ring
+        self.linkAddress = linkAddress
+    }
+
+    package var linkPort: Int { self.linkAddress.port ?? 0 }
+
+    // MARK: Starting and stopping
+
+    /// Accepts links from now on. To be called before the broker has clients.
+    package static func start(broker: Broker, configuration: ClusterConfiguration) async throws -> ClusterService {
+        guard (1...255).contains(configuration.name.utf8.count) else {
+            throw ClusterError.invalidName(configuration.name)
+        }
+        let loop = broker.linkLoop
+        let ring = Ring()
+        let bound = try await loop.submit {
+            let host = ClusterHost(broker: broker, logger: configuration.logger) { name, epoch in
+                ring.confirmDead(name: name, epoch: epoch)
+            }
+            let hub = LinkHub(loop: loop, configuration: configuration.links, host: host, logger: configuration.logger)
+            return NIOLoopBound(Links(host: host, hub: hub), eventLoop: loop)
+        }.get()
+        broker.setObserver(RouteObserver(loop: loop) { bound.value.hub.ownTableChanged($0) })
+        // What the broker had before it was observed, such as sessions from a store.
+        broker.withOwnRoutes { routes in
+            let changes = routes.map(TableChange.init)
+            guard !changes.isEmpty else { return }
+            loop.execute { bound.value.hub.ownTableChanged(changes) }
+        }
+        do {
+            let address = try await loop.flatSubmit {
+                bound.value.hub.listen(host: configuration.bindHost, port: configuration.linkPort)
+            }.get()
+            return ClusterService(loop: loop, state: bound, ring: ring, linkAddress: address)
+        } catch {
+            throw ClusterError.cannotListen(
+                host: configuration.bindHost,
+                port: configuration.linkPort,
+                reason: "\(error)"
+            )
+        }
+    }
+
+    /// Tells this ring of members that are proven dead.
+    package func follow(_ ring: GossipNode) {
+        self.ring.set(ring)
+    }
+
+    /// Sends what is left, says goodbye to the peers and closes all links. The broker must still be there.
+    package func stop() async {
+        self.ring.set(nil)
+        // Fails only if the loop is gone, and the links with it.
+        try? await self.loop.flatSubmit { self.state.value.hub.stop() }.get()
+    }
+
+    // MARK: The ring
+
+    /// Something changed in the ring. On any thread, in order.
+    package func onMembership(_ event: MembershipEvent) {
+        self.loop.execute { self.state.value.hub.onMembership(event) }
+    }
+
+    /// What happened on the links, by peer.
+    package func statistics() async -> [LinkStatistics] {
+        // Fails only if the loop is gone, and the links with it.
+        (try? await self.loop.submit { self.state.value.hub.statistics }.get()) ?? []
+    }
+}
+
+extension LinkHub {
+    fileprivate func onMembership(_ event: MembershipEvent) {
+        switch event {
+        case .joined(let member), .updated(let member):
+            self.onAlive(member)
+        case .suspected, .nameConflict:
+            // A suspect is a member until it is declared dead; its link tells soon enough how it is.
+            break
+        case .failed(let member), .left(let member):
+            self.memberGone(name: member.name, epoch: member.bootEpoch ?? .max)
+        case .replaced(let old, let new):
+            self.memberGone(name: old.name, epoch: old.bootEpoch ?? .max)
+            self.onAlive(new)
+        }
+    }
+
+    /// Members without link port or boot epoch, like Serf agents, are none of the cluster's.
+    private func onAlive(_ member: Member) {
+        guard !member.isLocal, member.isReachable else { return }
+        guard let epoch = member.bootEpoch, let port = member.tags[ClusterService.linkTag].flatMap(UInt16.init),
+            port > 0,
+            let address = try? SocketAddress(ipAddress: member.address, port: Int(port))
+        else { return self.memberGone(name: member.name, epoch: member.bootEpoch ?? .max) }
+        self.memberAlive(name: member.name, epoch: epoch, address: address)
+    }
+}
+
+/// Hands the broker's changes of subscriptions to the links, in order.
+private struct RouteObserver: BrokerObserver {
+    let loop: any EventLoop
+    let onChanges: @Sendable ([TableChange]) -> Void
+
+    init(loop: any EventLoop, onChanges: @escaping @Sendable ([TableChange]) -> Void) {
+        self.loop = loop
+        self.onChanges = onChanges
+    }
+
+    func routesChanged(_ changes: [RouteChange]) {
+        let onChanges = self.onChanges
+        self.loop.execute { onChanges(changes.map(TableChange.init)) }
+    }
+}

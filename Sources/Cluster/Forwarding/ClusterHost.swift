@@ -1,0 +1,196 @@
+import LocalBroker
+import Logging
+import NIOCore
+import Protocol
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#else
+import Darwin
+#endif
+
+/// The broker as the links need it.
+///
+/// Owned by the link loop.
+final class ClusterHost: LinkHost {
+    private let broker: Broker
+    private let logger: Logger
+    private let onDead: (String, UInt64) -> Void
+
+    init(broker: Broker, logger: Logger, onDead: @escaping (String, UInt64) -> Void) {
+        self.broker = broker
+        self.logger = logger
+        self.onDead = onDead
+    }
+
+    func attach(peer name: String, onPending: @escaping () -> Void) -> any LinkPeerHost {
+        let outlet = self.broker.attachPeer(name: name)
+        outlet.onPending = onPending
+        return ClusterPeerHost(broker: self.broker, outlet: outlet, logger: self.logger)
+    }
+
+    var retainedDigests: [UInt64] {
+        self.broker.retained.digests(nowMilliseconds: Self.nowMilliseconds)
+    }
+
+    func retained(inBuckets buckets: [Int]) -> any RetainedSource {
+        BucketSource(store: self.broker.retained, buckets: buckets)
+    }
+
+    func applyRetained(_ batch: RecordBatch, from peer: String) {
+        let unreadable = batch.records.withUnsafeReadableBytes { bytes in
+            var unreadable = 0
+            var offset = 0
+            while let (length, size) = MessageRecord.readInteger(bytes, at: offset) {
+                let record = UnsafeRawBufferPointer(rebasing: bytes[(offset + size)..<(offset + size + length)])
+                if !self.broker.storeFromPeer(record) { unreadable += 1 }
+                offset += size + length
+            }
+            return unreadable
+        }
+        guard unreadable > 0 else { return }
+        self.logger.warning(
+            "retained messages of a peer cannot be read",
+            metadata: ["peer": "\(peer)", "count": "\(unreadable)"]
+        )
+    }
+
+    func confirmDead(name: String, epoch: UInt64) {
+        self.logger.notice("a member's process is dead", metadata: ["peer": "\(name)", "epoch": "\(epoch)"])
+        self.onDead(name, epoch)
+    }
+
+    private static var nowMilliseconds: UInt64 {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return UInt64(max(0, time.tv_sec)) * 1_000 + UInt64(max(0, time.tv_nsec)) / 1_000_000
+    }
+}
+
+@available(*, unavailable)
+extension ClusterHost: Sendable {}
+
+/// One peer's place in the broker.
+///
+/// Owned by the link loop.
+private final class ClusterPeerHost: LinkPeerHost {
+    private let broker: Broker
+    private let outlet: PeerOutlet
+    private let logger: Logger
+
+    init(broker: Broker, outlet: PeerOutlet, logger: Logger) {
+        self.broker = broker
+        self.outlet = outlet
+        self.logger = logger
+    }
+
+    var pendingCount: Int { self.outlet.pendingCount }
+
+    func takePending() -> ByteBuffer {
+        self.outlet.take().records
+    }
+
+    func publish(_ batch: RecordBatch) {
+        let count = batch.records.withUnsafeReadableBytes { self.broker.publishFromPeer($0) }
+        guard count < batch.count else { return }
+        self.logger.warning(
+            "messages of a peer cannot be read",
+            metadata: ["peer": "\(self.outlet.name)", "count": "\(batch.count - count)"]
+        )
+    }
+
+    func applyRoutes(_ changes: [TableChange]) {
+        self.broker.applyPeerRoutes(self.outlet.slot, changes.map(RouteChange.init))
+    }
+
+    func replaceRoutes(_ all: [TableChange]) {
+        self.broker.replacePeerRoutes(self.outlet.slot, all.map(RouteChange.init))
+    }
+
+    func congestionChanged(_ isCongested: Bool) {
+        self.broker.setCongested(self.outlet.slot, isCongested)
+    }
+
+    func detach() {
+        self.outlet.onPending = nil
+        self.broker.detachPeer(self.outlet.slot)
+    }
+}
+
+/// The retained messages of some buckets of the store.
+private final class BucketSource: RetainedSource {
+    /// Entries looked up at a time.
+    private static let entriesMax = 64
+
+    private let store: RetainedStore
+    private var buckets: ArraySlice<Int>
+    private var cursor = RetainedBucketCursor.start
+    private var entries: ArraySlice<RetainedEntry> = []
+
+    init(store: RetainedStore, buckets: [Int]) {
+        self.store = store
+        self.buckets = buckets[...]
+    }
+
+    func next(bytesMax: Int, recordBytesMax: Int) -> RetainedPart {
+        var part = RetainedPart(count: 0, records: ByteBuffer(), isLast: false)
+        while part.records.readableBytes < bytesMax {
+            guard let entry = self.entries.popFirst() ?? self.refill() else {
+                part.isLast = true
+                break
+            }
+            Self.append(entry, to: &part, recordBytesMax: recordBytesMax)
+        }
+        return part
+    }
+
+    private func refill() -> RetainedEntry? {
+        while let bucket = self.buckets.first, self.entries.isEmpty {
+            let chunk = self.store.entries(inBucket: bucket, from: self.cursor, limit: Self.entriesMax)
+            self.entries = chunk.entries[...]
+            if let next = chunk.next {
+                self.cursor = next
+            } else {
+                self.buckets = self.buckets.dropFirst()
+                self.cursor = .start
+            }
+        }
+        return self.entries.popFirst()
+    }
+
+    private static func append(_ entry: RetainedEntry, to part: inout RetainedPart, recordBytesMax: Int) {
+        guard entry.recordCount <= recordBytesMax else { return }
+        part.count += 1
+        guard entry.isTombstone else {
+            part.records.writeLinkInteger(UInt64(entry.recordCount))
+            return entry.withRecord { _ = part.records.writeBytes($0) }
+        }
+        entry.withTopic { topic in
+            let empty = UnsafeRawBufferPointer(start: nil, count: 0)
+            let message = MessageView(
+                topic: topic,
+                properties: empty,
+                payload: empty,
+                qos: .atMostOnce,
+                retain: true,
+                expiry: 0,
+                stamp: entry.stamp.rawValue
+            )
+            MessageRecord.appendWithLength(message, qos: .atMostOnce, to: &part.records)
+        }
+    }
+}
+
+extension TableChange {
+    init(_ change: RouteChange) {
+        self.init(filter: change.filter, qos: change.qos)
+    }
+}
+
+extension RouteChange {
+    init(_ change: TableChange) {
+        self.init(filter: change.filter, qos: change.qos)
+    }
+}
