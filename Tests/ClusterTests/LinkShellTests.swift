@@ -184,6 +184,28 @@ struct LinkShellTests {
         try await b.stop()
     }
 
+    @Test("A member that cannot be linked to holds publishers back for a bounded time only")
+    func unreachable() async throws {
+        let a = try await RunningNode.start("a") {
+            $0.sender.messagesMax = 1_000
+            $0.stallMax = .milliseconds(300)
+        }
+        // b never hears of a, and refuses its link.
+        let b = try await RunningNode.start("b")
+        try await a.meet("b", at: b.address)
+        var records = ByteBuffer()
+        for number in 0..<600 { TestRecord.append(number: UInt64(number), qos: 1, to: &records) }
+        try await a.publish(records, count: 600, to: "b")
+        #expect(try await a.wait { seen, _ in seen.congested == [true, false] })
+        #expect(try await a.statistics().first?.sender.lost == 600)
+        // Once it can be linked to, all is well.
+        try await a.publish(TestRecord.batch([(601, 1)]).records, count: 1, to: "b")
+        try await b.meet("a", at: a.address)
+        #expect(try await b.wait { seen, _ in seen.numbers.map(\.number) == [601] })
+        try await a.stop()
+        try await b.stop()
+    }
+
     @Test("What a stopping node has taken is sent before it goes")
     func stopping() async throws {
         let (a, b, proxy) = try await self.pair()

@@ -15,6 +15,9 @@ package struct LinkConfiguration: Sendable {
     package var heartbeatInterval = TimeAmount.seconds(1)
     /// A link over which nothing was heard for so long is opened anew. Whether the member lives is for Gossip to say.
     package var silenceMax = TimeAmount.seconds(5)
+    /// How long a member that is alive but cannot be linked to may hold publishers of QoS 1 and 2 back once its queue is
+    /// full. After that the queue is dropped and counted.
+    package var stallMax = TimeAmount.seconds(30)
     /// How long a stranger may take to say hello, and a peer to answer it.
     package var helloTimeout = TimeAmount.seconds(5)
     package var connectTimeout = TimeAmount.seconds(3)

@@ -1,3 +1,4 @@
+import LocalBroker
 package import Logging
 package import NIOCore
 import NIOPosix
@@ -63,7 +64,7 @@ package final class LinkHub {
     }
 
     private func onAccepted(_ channel: any Channel) throws {
-        guard self.configuration.allowsPublicAddresses || channel.remoteAddress.map(AddressRule.isPrivate) != false
+        guard self.configuration.allowsPublicAddresses || AddressRule.isPrivate(channel.remoteAddress)
         else {
             self.logger.warning(
                 "a link from a public address is refused: that needs a cluster key",

@@ -1,3 +1,4 @@
+import LocalBroker
 import Logging
 import NIOCore
 import NIOPosix
@@ -39,6 +40,8 @@ package final class OutgoingLink {
     private var wasCongested = false
     private var isStopping = false
     private var lastRefusal: LinkHelloAnswer.Verdict?
+    /// Since when there has been no link; `nil` while there is one.
+    private var downSince: NIODeadline? = .now()
 
     // The present connection.
     private var channel: (any Channel)?
@@ -132,6 +135,7 @@ package final class OutgoingLink {
     private func onDown(_ ending: LinkConnector.Ending, wasConnected: Bool) {
         guard self.phase != .stopped else { return }
         if wasConnected {
+            self.downSince = .now()
             self.sender.onDisconnected()
             self.hub.logger.info("link lost", metadata: ["peer": "\(self.name)"])
         }
@@ -227,6 +231,7 @@ package final class OutgoingLink {
         let recordMax = Int(answer.frameBytesMax) - LinkProtocol.frameOverheadBytes
         self.sender.limits.recordBytesMax = max(1_024, min(self.hub.configuration.sender.recordBytesMax, recordMax))
         self.phase = .up
+        self.downSince = nil
         self.connects += 1
         self.lastRefusal = nil
         self.connector.onUp()
@@ -326,6 +331,7 @@ package final class OutgoingLink {
 
     /// Once every heartbeat interval, and at the beginning of a connection.
     func onHeartbeat(now: NIODeadline) {
+        self.relieveIfUnreachable(now: now)
         guard self.phase == .up, let feed = self.feed else { return }
         guard now - self.lastHeard <= self.hub.configuration.silenceMax else {
             return self.fail(LinkError(.silence, "nothing heard"))
@@ -335,6 +341,17 @@ package final class OutgoingLink {
         } catch {
             self.fail(error)
         }
+    }
+
+    /// A member that is alive but cannot be linked to holds publishers back for a bounded time only; after that they go
+    /// on, and what is queued for it is lost and counted.
+    private func relieveIfUnreachable(now: NIODeadline) {
+        guard self.sender.isCongested, self.phase != .stopped, let downSince = self.downSince,
+            now - downSince > self.hub.configuration.stallMax
+        else { return }
+        self.report(lost: self.sender.onPeerGone())
+        self.sender.restart(stream: self.hub.nextStream())
+        self.reportCongestion()
     }
 
     // MARK: Ending
@@ -384,7 +401,7 @@ package final class OutgoingLink {
     private func report(lost: Int) {
         guard lost > 0 else { return }
         self.hub.logger.warning(
-            "messages for a gone peer are dropped",
+            "messages for a peer that is gone or out of reach are dropped",
             metadata: ["peer": "\(self.name)", "messages": "\(lost)"]
         )
     }
