@@ -40,9 +40,13 @@ package struct PublishView: Sendable {
         guard let qos = QoS(rawValue: (flags >> 1) & 0b11) else {
             throw .malformed("MQTT-3.3.1-4", at: frame.start, "QoS 3")
         }
-        let dup = flags & 0b1000 != 0
-        if dup && qos == .atMostOnce && version != .v31 {
-            throw .malformed("MQTT-3.3.1-2", at: frame.start, "DUP set at QoS 0")
+        var dup = flags & 0b1000 != 0
+        if dup && qos == .atMostOnce {
+            // MQTT 3.1 gives DUP no meaning here and does not forbid it.
+            if version != .v31 {
+                throw .malformed("MQTT-3.3.1-2", at: frame.start, "DUP set at QoS 0")
+            }
+            dup = false
         }
         var cursor = Cursor(frame)
         let topic = try cursor.readBinary(bytes)

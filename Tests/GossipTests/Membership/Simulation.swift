@@ -104,11 +104,26 @@ final class Simulation {
         self.agenda.add(self.now + amount, node.address, .resume, node)
     }
 
-    /// Every node that is up takes exactly those for alive.
+    /// Every node that is up takes exactly those for alive, each as the start of the node that it is.
     var isConverged: Bool {
         let up = self.nodes.filter(\.isUp)
-        let names = up.map(\.name).sorted()
-        return up.allSatisfy { $0.alive == names }
+        let starts = Set(up.map { Start($0.instance.localMember) })
+        return up.allSatisfy { node in
+            let known = node.instance.members.filter { $0.state == .alive }
+            return known.count == starts.count && known.allSatisfy { starts.contains(Start($0)) }
+        }
+    }
+
+    private struct Start: Hashable {
+        let name: String
+        let address: String
+        let epoch: UInt64?
+
+        init(_ member: Member) {
+            self.name = member.name
+            self.address = member.address
+            self.epoch = member.bootEpoch
+        }
     }
 
     @discardableResult

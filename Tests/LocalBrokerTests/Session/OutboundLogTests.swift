@@ -40,7 +40,7 @@ struct OutboundLogTests {
         var log = self.log(["1", "2", "3"])
         #expect(self.send(&log, window: 2).count == 2)
         #expect(!log.canSend(window: 2))
-        #expect(log.onAck(1))
+        #expect(log.onAck(1) == true)
         #expect(self.send(&log, window: 2).map(\.payload) == ["3"])
     }
 
@@ -48,11 +48,11 @@ struct OutboundLogTests {
     func outOfOrder() {
         var log = self.log(["1", "2", "3"])
         _ = self.send(&log)
-        #expect(log.onAck(3))
-        #expect(log.onAck(2))
+        #expect(log.onAck(3) == true)
+        #expect(log.onAck(2) == true)
         #expect(log.unfinishedCount == 1)
         #expect(!log.isEmpty)
-        #expect(log.onAck(1))
+        #expect(log.onAck(1) == true)
         #expect(log.isEmpty)
         #expect(log.byteCount == 0)
     }
@@ -60,25 +60,25 @@ struct OutboundLogTests {
     @Test("an acknowledgement of nothing, or of the wrong kind, is refused")
     func wrongAcknowledgement() {
         var log = self.log(["1"])
-        #expect(!log.onAck(1))
+        #expect(log.onAck(1) == false)
         _ = self.send(&log)
-        #expect(!log.onAck(2))
-        #expect(!log.onReceived(1, isError: false))
-        #expect(!log.onComplete(1))
-        #expect(log.onAck(1))
-        #expect(!log.onAck(1))
+        #expect(log.onAck(2) == false)
+        #expect(log.onReceived(1, isError: false) == false)
+        #expect(log.onComplete(1) == false)
+        #expect(log.onAck(1) == true)
+        #expect(log.onAck(1) == false)
     }
 
     @Test("QoS 2 is finished by PUBREC and PUBCOMP, or by PUBREC with an error")
     func qos2() {
         var log = self.log(["1", "2"], qos: .exactlyOnce)
         _ = self.send(&log)
-        #expect(!log.onAck(1))
-        #expect(!log.onComplete(1))
-        #expect(log.onReceived(1, isError: false))
-        #expect(log.onReceived(1, isError: false), "a repeated PUBREC is answered again")
-        #expect(log.onComplete(1))
-        #expect(log.onReceived(2, isError: true))
+        #expect(log.onAck(1) == false)
+        #expect(log.onComplete(1) == false)
+        #expect(log.onReceived(1, isError: false) == true)
+        #expect(log.onReceived(1, isError: false) == true, "a repeated PUBREC is answered again")
+        #expect(log.onComplete(1) == true)
+        #expect(log.onReceived(2, isError: true) == true)
         #expect(log.isEmpty)
     }
 
@@ -86,8 +86,8 @@ struct OutboundLogTests {
     func redelivery() {
         var log = self.log(["1", "2", "3", "4"], qos: .exactlyOnce)
         _ = self.send(&log, window: 3)
-        #expect(log.onReceived(1, isError: false))
-        #expect(log.onReceived(2, isError: true))
+        #expect(log.onReceived(1, isError: false) == true)
+        #expect(log.onReceived(2, isError: true) == true)
         var again: [(UInt16, OutboundLog.State)] = []
         log.forEachInFlight { entry, _ in again.append((entry.packetID, entry.state)) }
         #expect(again.map(\.0) == [1, 3])
@@ -115,8 +115,8 @@ struct OutboundLogTests {
             last = Int(id)
         }
         #expect(last == 1024)
-        #expect(log.onAck(1))
-        #expect(!self.send(&log, window: 10).isEmpty)
+        #expect(log.onAck(1) == true)
+        #expect(self.send(&log, window: 10).isEmpty == false)
     }
 
     @Test("identifiers wrap from 65535 to 1 and stay unique among the unfinished")
@@ -129,7 +129,7 @@ struct OutboundLogTests {
             #expect(sent.count == 1)
             last = sent[0].id
             #expect(last == UInt16(index % 65_535 + 1))
-            #expect(log.onAck(last))
+            #expect(log.onAck(last) == true)
         }
         #expect(log.isEmpty)
     }
@@ -168,7 +168,7 @@ struct OutboundLogTests {
             default:
                 guard !unfinished.isEmpty else { continue }
                 let index = min(Int.random(in: 0..<3, using: &generator), unfinished.count - 1)
-                #expect(log.onAck(unfinished.remove(at: index)))
+                #expect(log.onAck(unfinished.remove(at: index)) == true)
             }
         }
         #expect(log.unfinishedCount == unfinished.count)

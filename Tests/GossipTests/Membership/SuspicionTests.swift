@@ -1,0 +1,117 @@
+import NIOCore
+import Testing
+
+@testable import Gossip
+
+@Suite("Suspicion")
+struct SuspicionTests {
+    private let start = NIODeadline.uptimeNanoseconds(0)
+
+    @Test("Alone it takes the longest; the expected confirmation brings it down to the least")
+    func confirmation() {
+        var suspicion = Suspicion(from: "a", members: 5, profile: .lan, now: self.start)
+        #expect(suspicion.deadline(witnesses: 3) - self.start == .milliseconds(6_000))
+        let isNew = suspicion.confirm(from: "b")
+        #expect(isNew)
+        #expect(suspicion.deadline(witnesses: 2) - self.start == .milliseconds(1_500))
+    }
+
+    @Test("The first accuser does not confirm itself, and nobody confirms twice")
+    func same() {
+        var suspicion = Suspicion(from: "a", members: 9, profile: .wan, now: self.start)
+        let isOwn = suspicion.confirm(from: "a")
+        #expect(!isOwn)
+        let isNew = suspicion.confirm(from: "b")
+        #expect(isNew)
+        let isSecond = suspicion.confirm(from: "b")
+        #expect(!isSecond)
+        #expect(suspicion.confirmations == 1)
+    }
+
+    @Test("With three confirmations expected the time goes down with the logarithm, as the reference computes it")
+    func logarithm() {
+        var suspicion = Suspicion(from: "a", members: 9, profile: .wan, now: self.start)
+        // least 15 s, most 90 s, three expected: 90 - 75 × ln(c + 1) / ln 4.
+        let expected = [90.0, 52.5, 30.564, 15.0]
+        for (index, seconds) in expected.enumerated() {
+            if index > 0 { _ = suspicion.confirm(from: "c\(index)") }
+            let timeout = suspicion.deadline(witnesses: 8) - self.start
+            #expect(abs(Double(timeout.nanoseconds) / 1e9 - seconds) < 0.01)
+        }
+    }
+
+    @Test("Where nobody is left to confirm, nobody is waited for")
+    func nobody() {
+        let suspicion = Suspicion(from: "a", members: 3, profile: .lan, now: self.start)
+        #expect(suspicion.deadline(witnesses: 0) - self.start == .milliseconds(1_500))
+        let pair = Suspicion(from: "a", members: 2, profile: .lan, now: self.start)
+        #expect(pair.deadline(witnesses: 5) - self.start == .milliseconds(1_500))
+    }
+}
+
+@Suite("Broadcast queue")
+struct BroadcastQueueTests {
+    private func bytes(_ count: Int, _ value: UInt8) -> [UInt8] { [UInt8](repeating: value, count: count) }
+
+    @Test("A newer broadcast about a member replaces the older")
+    func replace() {
+        var queue = BroadcastQueue()
+        queue.enqueue(.member("a"), self.bytes(10, 1))
+        queue.enqueue(.member("a"), self.bytes(10, 2))
+        let taken = queue.take(budget: 1_000, countMax: 9, transmissionsMax: 5)
+        #expect(taken == [self.bytes(10, 2)])
+    }
+
+    @Test("The least sent goes first, then the longest, then the newest; membership before intents")
+    func order() {
+        var queue = BroadcastQueue()
+        queue.enqueue(.member("sent"), self.bytes(30, 0))
+        _ = queue.take(budget: 1_000, countMax: 9, transmissionsMax: 5)
+        queue.enqueue(.intent("i"), self.bytes(40, 1))
+        queue.enqueue(.member("short"), self.bytes(10, 2))
+        queue.enqueue(.member("long"), self.bytes(20, 3))
+        queue.enqueue(.member("newer"), self.bytes(10, 4))
+        let taken = queue.take(budget: 1_000, countMax: 9, transmissionsMax: 5)
+        #expect(taken.map { $0[0] } == [3, 4, 2, 0, 1])
+    }
+
+    @Test("What does not fit is left for later, what is smaller still goes")
+    func budget() {
+        var queue = BroadcastQueue()
+        queue.enqueue(.member("big"), self.bytes(100, 1))
+        queue.enqueue(.member("small"), self.bytes(10, 2))
+        let taken = queue.take(budget: 50, countMax: 9, transmissionsMax: 1)
+        #expect(taken.map { $0[0] } == [2])
+        #expect(queue.count == 1)
+    }
+
+    @Test("After its transmissions a broadcast is gone")
+    func limit() {
+        var queue = BroadcastQueue()
+        queue.enqueue(.member("a"), self.bytes(10, 1))
+        for _ in 0..<3 {
+            let taken = queue.take(budget: 99, countMax: 9, transmissionsMax: 3)
+            #expect(taken.count == 1)
+        }
+        #expect(queue.isEmpty)
+    }
+
+    @Test("A round tells everything once, in as many packets as it takes")
+    func round() {
+        var queue = BroadcastQueue()
+        for index in 0..<300 { queue.enqueue(.member("m\(index)"), self.bytes(20, UInt8(index & 0xff))) }
+        let packets = queue.takeRound(packetBudget: 1_393, packetsMax: 16, transmissionsMax: 2)
+        #expect(packets.reduce(0) { $0 + $1.count } == 300)
+        #expect(packets.allSatisfy { $0.count <= PacketCodec.partsMax })
+        #expect(queue.count == 300)
+        _ = queue.takeRound(packetBudget: 1_393, packetsMax: 16, transmissionsMax: 2)
+        #expect(queue.isEmpty)
+    }
+
+    @Test("The queue is bounded")
+    func bounded() {
+        var queue = BroadcastQueue(countMax: 10)
+        for index in 0..<100 { queue.enqueue(.member("\(index)"), [1]) }
+        #expect(queue.count == 10)
+    }
+}
