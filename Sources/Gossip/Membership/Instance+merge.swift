@@ -21,7 +21,7 @@ extension Instance {
     mutating func merge(alive: Alive) {
         guard !alive.node.isEmpty, alive.node.utf8.count <= Self.nameBytesMax, alive.meta.count <= SerfTags.bytesMax,
             alive.incarnation <= Self.incarnationMax, alive.port != 0,
-            let versions = VersionVector(validating: alive.versions),
+            let versions = VersionVector(validating: alive.versions), VersionVector.areCompatible([.own, versions]),
             let address = NodeAddress(bytes: alive.address, port: alive.port), !address.isUnspecified
         else {
             self.statistics.ignored += 1

@@ -22,6 +22,7 @@ extension Instance {
     /// Seeds that answered are looked at again: a name may have come to stand for more addresses, and the rings of two
     /// groups that started apart find together this way.
     private static let recheck = TimeAmount.seconds(30)
+    private static let recheckAlone = TimeAmount.seconds(1)
     /// The distance of two warnings about one seed.
     private static let noticeDistance = TimeAmount.seconds(60)
 
@@ -114,7 +115,9 @@ extension Instance {
     private mutating func settle(_ index: Int) {
         self.seeds[index].failures = 0
         self.seeds[index].lastNotice = nil
-        self.plan(index, Self.recheck)
+        // A name that so far stands for nobody but this node: the others are about to start.
+        let isAlone = self.activeCount == 0
+        self.plan(index, isAlone ? Self.recheckAlone : Self.recheck)
     }
 
     private mutating func plan(_ index: Int, _ delay: TimeAmount) {

@@ -28,6 +28,28 @@ package struct Member: Sendable, Equatable {
     /// The tag that carries the boot epoch.
     package static let epochTag = "epoch"
 
+    package init(
+        name: String,
+        address: String,
+        port: Int,
+        state: MemberState = .alive,
+        incarnation: UInt32 = 1,
+        tags: [String: String] = [:],
+        bootEpoch: UInt64? = nil,
+        isLocal: Bool = false,
+        roundTripMicroseconds: Int64? = nil
+    ) {
+        self.name = name
+        self.address = address
+        self.port = port
+        self.state = state
+        self.incarnation = incarnation
+        self.tags = tags
+        self.bootEpoch = bootEpoch
+        self.isLocal = isLocal
+        self.roundTripMicroseconds = roundTripMicroseconds
+    }
+
     package var isReachable: Bool { self.state == .alive || self.state == .suspect }
 }
 

@@ -1,6 +1,7 @@
 internal import Logging
 internal import NIOCore
 internal import NIOPosix
+internal import Synchronization
 
 #if canImport(Glibc)
 internal import Glibc
@@ -18,6 +19,8 @@ package final class GossipNode: Sendable {
     private let loop: any EventLoop
     private let shell: NIOLoopBound<GossipShell>
     private let bootEpoch: UInt64
+    /// Set before the loop ends: what is handed to an ended loop is never answered.
+    private let isShutDown = Atomic(false)
     /// The port of UDP and TCP that is bound.
     package let boundPort: Int
     /// Where other members are told to find this node.
@@ -130,6 +133,7 @@ package final class GossipNode: Sendable {
     ///
     /// - Parameter bootEpoch: The start of the node that is meant; nothing happens to a later one. nil for any.
     package func confirmDead(name: String, bootEpoch: UInt64?) {
+        guard !self.isShutDown.load(ordering: .acquiring) else { return }
         self.loop.execute {
             self.shell.value.drive { $0.confirmDead(name, bootEpoch: bootEpoch, now: $1) }
         }
@@ -137,6 +141,7 @@ package final class GossipNode: Sendable {
 
     /// Tells everyone that this node goes, and returns when that has been told, within about a second.
     package func leave() async {
+        guard !self.isShutDown.load(ordering: .acquiring) else { return }
         // Fails only when the loop is gone, and then there is nobody left to tell.
         try? await self.loop.flatSubmit { self.shell.value.leave() }.get()
     }
@@ -144,6 +149,7 @@ package final class GossipNode: Sendable {
     /// Falls silent. Without `leave` before it the others take this node for failed, after a while.
     package func shutdown() async {
         _ = await self.onLoop { $0.close() }
+        guard !self.isShutDown.exchange(true, ordering: .acquiringAndReleasing) else { return }
         // Fails only if it has been shut down already.
         try? await self.group.shutdownGracefully()
     }
@@ -154,8 +160,9 @@ package final class GossipNode: Sendable {
     }
 
     private func onLoop<Value: Sendable>(_ body: @escaping @Sendable (GossipShell) -> Value) async -> Value? {
+        guard !self.isShutDown.load(ordering: .acquiring) else { return nil }
         // Fails only when the loop has been shut down.
-        try? await self.loop.submit { body(self.shell.value) }.get()
+        return try? await self.loop.submit { body(self.shell.value) }.get()
     }
 
     // MARK: Addresses

@@ -8,10 +8,10 @@ final class GossipShell {
     private static let inboundBytesMax = 64 << 20
 
     let loop: any EventLoop
-    private let configuration: GossipConfiguration
+    let configuration: GossipConfiguration
     private let onEvent: @Sendable (MembershipEvent) -> Void
     private let bindAddress: NodeAddress
-    private var logger: Logger { self.configuration.logger }
+    var logger: Logger { self.configuration.logger }
 
     /// nil until the sockets are open and the node knows its own address.
     private(set) var instance: Instance?
@@ -24,6 +24,8 @@ final class GossipShell {
     private var inboundStreams = 0
     private var inboundBytes = 0
     private var hasLoggedStranger = false
+    /// When a kind of notice was last logged.
+    var lastLogged: [String: NIODeadline] = [:]
     /// What the shell itself counts, beside the core.
     private var counted = GossipStatistics()
 
@@ -283,84 +285,10 @@ final class GossipShell {
         if case ChannelError.connectTimeout = error { return "no connection in time" }
         return "\(error)"
     }
-
-    // MARK: Log
-
-    private func log(_ event: MembershipEvent) {
-        switch event {
-        case .joined(let member): self.logger.info("member joined", metadata: member.metadata)
-        case .updated(let member): self.logger.debug("member updated", metadata: member.metadata)
-        case .suspected(let member): self.logger.info("member does not answer", metadata: member.metadata)
-        case .failed(let member): self.logger.warning("member failed", metadata: member.metadata)
-        case .left(let member): self.logger.info("member left", metadata: member.metadata)
-        case .replaced(_, let new): self.logger.info("member restarted", metadata: new.metadata)
-        case .nameConflict(let name, let holder, let claimant, true):
-            self.logger.critical(
-                "the name of this node is taken by another live node; start it under another name",
-                metadata: ["name": "\(name)", "holder": "\(holder)", "own address": "\(claimant)"]
-            )
-        case .nameConflict(let name, let holder, let claimant, false):
-            self.logger.error(
-                "two live nodes have one name; the later is refused",
-                metadata: ["name": "\(name)", "holder": "\(holder)", "claimant": "\(claimant)"]
-            )
-        }
-    }
-
-    private func log(_ notice: Notice) {
-        switch notice {
-        case .seedSilent(let index, let attempts, let reason):
-            self.logger.warning(
-                "cannot join through seed; trying on",
-                metadata: ["seed": "\(self.describe(seed: index))", "reason": "\(reason)", "attempts": "\(attempts)"]
-            )
-        case .seedAnswered(let index):
-            self.logger.info("joined through seed", metadata: ["seed": "\(self.describe(seed: index))"])
-        case .answersOnlyStreams(let name, let address):
-            self.logger.warning(
-                "member answers over TCP but not over UDP; is the UDP port open?",
-                metadata: ["name": "\(name)", "address": "\(address)"]
-            )
-        case .incompatible(let name):
-            self.logger.error("member table refused: protocol versions do not fit", metadata: ["from": "\(name)"])
-        case .addressRefused(let name, let address):
-            self.logger.warning(
-                "member ignored: its address is not private, and there is no cluster key",
-                metadata: ["name": "\(name)", "address": "\(address)"]
-            )
-        case .memberLimit(let limit):
-            self.logger.error("member ignored: the table is full", metadata: ["limit": "\(limit)"])
-        case .selfAccused(let accuser, let incarnation):
-            self.logger.info(
-                "this node was accused of being dead; refuted",
-                metadata: ["from": "\(accuser)", "incarnation": "\(incarnation)"]
-            )
-        case .starved(let milliseconds):
-            self.logger.log(
-                level: milliseconds >= 1_000 ? .warning : .debug,
-                "gossip was held up; judgement put off",
-                metadata: ["milliseconds": "\(milliseconds)"]
-            )
-        }
-    }
-
-    private func describe(seed index: Int) -> String {
-        let seeds = self.configuration.seeds
-        return seeds.indices.contains(index) ? "\(seeds[index].host):\(seeds[index].port)" : "\(index)"
-    }
 }
 
 @available(*, unavailable)
 extension GossipShell: Sendable {}
-
-extension Member {
-    fileprivate var metadata: Logger.Metadata {
-        [
-            "name": "\(self.name)", "address": "\(self.address):\(self.port)",
-            "incarnation": "\(self.incarnation)",
-        ]
-    }
-}
 
 extension Optional {
     /// Changes the value in place, if there is one.

@@ -1,5 +1,5 @@
+import Logging
 import NIOCore
-import NIOPosix
 import Testing
 
 @testable import Gossip
@@ -136,12 +136,44 @@ struct GossipNodeTests {
         for node in [early, late] { await node.node.shutdown() }
     }
 
+    @Test("A seed by name is looked up, and all its addresses are used")
+    func seedByName() async throws {
+        let first = try await TestNode.start("a", bind: "127.0.0.1")
+        let second = try await TestNode.start(
+            "b",
+            bind: "0.0.0.0",
+            seeds: [.init(host: "localhost", port: first.node.boundPort)]
+        )
+        // The route to the seed says which address of all is told to others.
+        #expect(second.node.advertisedAddress.host == "127.0.0.1")
+        for node in [first, second] { try await eventually("joined") { await node.alive() == ["a", "b"] } }
+        for node in [first, second] { await node.node.shutdown() }
+    }
+
+    @Test("What is advertised is settable")
+    func advertise() async throws {
+        let logger = Logger(label: "a") { _ in SwiftLogNoOpLogHandler() }
+        let configuration = GossipConfiguration(
+            name: "a",
+            bindAddress: "127.0.0.1",
+            port: 0,
+            advertise: .init(host: "10.1.2.3", port: 99),
+            bootEpoch: 1,
+            logger: logger
+        )
+        let node = try await GossipNode.start(configuration) { _ in }
+        #expect(node.advertisedAddress == ("10.1.2.3", 99))
+        #expect(await node.members().first?.address == "10.1.2.3")
+        await node.shutdown()
+        #expect(await node.members().isEmpty)
+    }
+
     @Test("New tags are seen by the others, and too many are refused")
     func tags() async throws {
         let nodes = try await self.ring(2)
         try await nodes[0].node.setTags(["draining": "yes"])
         try await eventually("seen") { await nodes[1].member("n1")?.tags["draining"] == "yes" }
-        await #expect(throws: GossipError.tagsTooLarge(bytes: 618)) {
+        await #expect(throws: GossipError.tagsTooLarge(bytes: 615)) {
             try await nodes[0].node.setTags(["x": String(repeating: "y", count: 600)])
         }
         for node in nodes { await node.node.shutdown() }

@@ -1,4 +1,5 @@
 import Foundation
+import NIOCore
 import Testing
 
 @testable import Gossip
@@ -71,8 +72,11 @@ struct SerfAgentTests {
         }
         await second.node.shutdown()
         try await eventually("the agent sees our death") { try agent.members()["e2"]?.status == "failed" }
+        let start = NIODeadline.now()
         agent.kill()
         try await eventually("we see the agent's death") { first.log.all.contains { $0.isFailed("s2") } }
+        let failed = try #require(first.log.time { $0.isFailed("s2") })
+        print("measured: killed agent declared dead after \((failed - start).nanoseconds / 1_000_000) ms")
         await first.node.shutdown()
     }
 }
