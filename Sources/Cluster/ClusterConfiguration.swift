@@ -31,7 +31,7 @@ package enum ClusterError: Error, Hashable, Sendable, CustomStringConvertible {
     package var description: String {
         switch self {
         case .cannotListen(let host, let port, let reason):
-            "cannot listen for links on \(host) port \(port): \(reason)"
+            "cannot listen for links on \(host):\(port): \(reason)"
         case .invalidName(let name):
             "\"\(name)\" is no node name: it must be 1 to 255 bytes long"
         }

@@ -87,7 +87,7 @@ package final class ClusterService: Sendable {
             throw ClusterError.cannotListen(
                 host: configuration.bindHost,
                 port: configuration.linkPort,
-                reason: "\(error)"
+                reason: ListenFailure.reason(error)
             )
         }
     }

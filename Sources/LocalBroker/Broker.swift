@@ -54,7 +54,7 @@ public final class Broker: Sendable {
             loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in shard.value.onSecond() }
             shards.append(shard)
         }
-        shared.routes.limitSteps(changesMax: 2000) { loops[0].execute { shared.routes.poll() } }
+        shared.routes.limitSteps(changesMax: 1000) { loops[0].execute { shared.routes.poll() } }
         return Broker(shared: shared, shards: shards, group: group)
     }
 
@@ -65,7 +65,11 @@ public final class Broker: Sendable {
             do {
                 channel = try await self.bootstrap().bind(host: listener.host, port: listener.port).get()
             } catch {
-                throw BrokerError.cannotListen(host: listener.host, port: listener.port, reason: "\(error)")
+                throw BrokerError.cannotListen(
+                    host: listener.host,
+                    port: listener.port,
+                    reason: ListenFailure.reason(error)
+                )
             }
             self.listeners.withLockedValue { $0.append(channel) }
         }

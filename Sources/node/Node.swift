@@ -43,6 +43,8 @@ struct Node: AsyncParsableCommand {
             throw Self.failure(error)
         } catch let error as GossipError {
             throw Self.failure(error)
+        } catch let error as NodeError {
+            throw Self.failure(error)
         }
     }
 

@@ -2,6 +2,7 @@ import ArgumentParser
 import Cluster
 import LocalBroker
 import Logging
+import NIOCore
 
 /// The flags of a node. `docs/configuration.md` describes each; a test compares the two.
 struct NodeOptions: ParsableArguments {
@@ -133,7 +134,10 @@ struct HostPort: ExpressibleByArgument, Equatable {
             portText = host[host.index(after: colon)...]
             host = host[..<colon]
         }
-        guard !host.isEmpty else { return nil }
+        // Several colons are an IPv6 address, or a mistake.
+        guard !host.isEmpty, !host.contains(":") || (try? SocketAddress(ipAddress: String(host), port: 0)) != nil else {
+            return nil
+        }
         self.host = String(host)
         if let portText {
             guard let number = UInt16(portText), number > 0 else { return nil }

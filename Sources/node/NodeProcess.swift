@@ -18,6 +18,8 @@ struct NodeProcess {
     private let name: String
     private let bootEpoch: UInt64
     private let logger: Logger
+    /// Yields what the node cannot go on with.
+    private let fatalErrors = AsyncStream.makeStream(of: NodeError.self)
 
     init(_ options: NodeOptions) {
         self.options = options
@@ -119,9 +121,13 @@ struct NodeProcess {
             logger: Logger(label: "dunlin.gossip")
         )
         let logger = self.logger
+        let fatalErrors = self.fatalErrors.continuation
         let ring = try await GossipNode.start(configuration) { event in
             Self.log(event, logger)
             cluster?.onMembership(event)
+            if case .nameConflict(let name, let holder, _, localIsRefused: true) = event {
+                fatalErrors.yield(.nameTaken(name: name, holder: holder))
+            }
         }
         cluster?.follow(ring)
         return ring
@@ -140,16 +146,8 @@ struct NodeProcess {
         case .left(let member): logger.notice("\(member.name) left")
         case .replaced(_, let new): logger.notice("\(new.name) at \(new.address):\(new.port) was started anew")
         case .nameConflict(let name, let holder, let claimant, let localIsRefused):
-            if localIsRefused {
-                logger.error(
-                    """
-                    the cluster has a live node named \(name) at \(holder) already: this node is alone; start it \
-                    again with another --name
-                    """
-                )
-            } else {
-                logger.warning("\(claimant) claims the name \(name), which \(holder) has")
-            }
+            guard !localIsRefused else { return }
+            logger.warning("\(claimant) claims the name \(name), which \(holder) has")
         }
     }
 
@@ -170,12 +168,15 @@ struct NodeProcess {
         Output.write(fields.joined(separator: " ") + "\n", to: STDOUT_FILENO)
     }
 
+    private var watch: Watch { Watch(errors: self.fatalErrors.stream) }
+
     private func serve(broker: Broker, cluster: ClusterService?, ring: GossipNode?) async throws {
         // A group stops its services in reverse order: clients first, so that their wills still reach the peers; then the
         // links; then the ring, which is told that this node leaves.
         let group = ServiceGroup(
             configuration: .init(
                 services: [
+                    .init(service: self.watch, failureTerminationBehavior: .gracefullyShutdownGroup),
                     .init(service: Stopping { await broker.stop() }),
                     .init(
                         service: Stopping {
@@ -204,6 +205,28 @@ private enum System {
         }
         let name = String(decoding: buffer.prefix { $0 != 0 }, as: UTF8.self)
         return isKnown && !name.isEmpty ? name : nil
+    }
+}
+
+/// Why a node that was running had to stop.
+enum NodeError: Error, CustomStringConvertible {
+    case nameTaken(name: String, holder: String)
+
+    /// A sentence that says what to do.
+    var description: String {
+        switch self {
+        case .nameTaken(let name, let holder):
+            "the cluster has a live node named \(name) at \(holder) already; start this one with another --name"
+        }
+    }
+}
+
+/// Fails with the first error that the node cannot go on with.
+private struct Watch: Service {
+    let errors: AsyncStream<NodeError>
+
+    func run() async throws {
+        for await error in self.errors.cancelOnGracefulShutdown() { throw error }
     }
 }
 

@@ -209,4 +209,15 @@ struct LinkQueueTests {
         #expect(delays[0] >= .milliseconds(25) && delays[0] <= .milliseconds(50))
         #expect(delays[7] >= .milliseconds(500) && delays[7] <= .seconds(1))
     }
+
+    @Test("A peer that said goodbye is not taken for dead when it refuses to be connected to")
+    func goodbye() {
+        var generator = SeededGenerator(seed: 1)
+        var connector = LinkConnector()
+        connector.onUp()
+        let gone = connector.onDown(.goodbye, wasConnected: true, using: &generator)
+        #expect(!gone.isProofOfDeath)
+        let refused = connector.onDown(.connectionRefused, wasConnected: false, using: &generator)
+        #expect(!refused.isProofOfDeath)
+    }
 }

@@ -235,6 +235,7 @@ final class Shard {
     /// Called every second.
     func onSecond() {
         self.beginTick()
+        if self.index == 0 { self.shared.retained.purge(nowMilliseconds: self.nowMilliseconds) }
         for timer in self.timers.advance(toSeconds: self.now.seconds) {
             switch timer {
             case .connection(let id): self.connections[id]?.onTimer()

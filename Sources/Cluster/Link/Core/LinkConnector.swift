@@ -11,6 +11,8 @@ package struct LinkConnector: Hashable, Sendable {
         case connectionRefused
         /// The peer's address answered as another life of the same name.
         case reborn
+        /// The peer said that it stops. What becomes of it is for Gossip to tell: it leaves, it does not die.
+        case goodbye
         /// Anything else: timeout, reset, silence, a refusal to talk.
         case other
     }
@@ -27,7 +29,7 @@ package struct LinkConnector: Hashable, Sendable {
     package static let backoffMax = TimeAmount.seconds(1)
 
     private var failures = 0
-    /// Whether this boot epoch of the peer has ever been spoken to: only then does a refused connection prove a death,
+    /// Whether this boot epoch of the peer has been spoken to and has not said goodbye: only then does a refused connection prove a death,
     /// and not a listener that is not open yet.
     private var wasUp = false
 
@@ -45,6 +47,7 @@ package struct LinkConnector: Hashable, Sendable {
         wasConnected: Bool,
         using generator: inout some RandomNumberGenerator
     ) -> Instruction {
+        if ending == .goodbye { self.wasUp = false }
         let isProof = ending == .reborn || (ending == .connectionRefused && self.wasUp)
         if wasConnected, self.failures == 0 {
             self.failures = 1

@@ -177,7 +177,8 @@ package final class OutgoingLink {
         let isRebirth = self.lastRefusal == .wrongTarget && error.code == .refused
         self.handler = nil
         channel.close(promise: nil)
-        self.onDown(isRebirth ? .reborn : .other, wasConnected: wasUp)
+        let ending: LinkConnector.Ending = isRebirth ? .reborn : error.code == .goodbye ? .goodbye : .other
+        self.onDown(ending, wasConnected: wasUp)
     }
 
     // MARK: Hearing
