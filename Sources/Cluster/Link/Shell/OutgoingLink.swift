@@ -50,7 +50,7 @@ package final class OutgoingLink {
     private var lastHeard = NIODeadline.now()
     private var isDrainScheduled = false
     /// How far the peer says it has followed this node's table.
-    private var tableAcknowledged: UInt64 = 0
+    private(set) var tableAcknowledged: UInt64 = 0
 
     private var connects: UInt64 = 0
     private var snapshotsSent: UInt64 = 0
@@ -141,6 +141,7 @@ package final class OutgoingLink {
         }
         self.forgetConnection()
         self.phase = .waiting
+        self.hub.releaseBarrier()
         let instruction = self.connector.onDown(
             ending,
             wasConnected: wasConnected,
@@ -194,6 +195,7 @@ package final class OutgoingLink {
         case (.up, .acknowledgement(let sequence, let tableSequence)):
             try self.sender.onAcknowledged(sequence)
             self.tableAcknowledged = tableSequence
+            self.hub.releaseBarrier()
             self.reportCongestion()
             if self.isStopping { self.stopIfDone() }
         case (.up, .snapshotRequest):
