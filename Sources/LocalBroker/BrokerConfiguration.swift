@@ -30,6 +30,8 @@ public struct BrokerConfiguration: Sendable {
     public var maximumPacketSize = 1024 * 1024
     /// Levels of a topic name or filter.
     public var maximumTopicLevels = 128
+    /// Topic filters that one client may subscribe to; beyond it SUBACK says 0x97.
+    public var maximumSubscriptions = 100_000
     /// QoS 1 and 2 messages sent to a client and not yet acknowledged by it; a client may ask for fewer.
     public var maximumInflight = 1000
     /// QoS 1 and 2 messages that a client may send before one of them is acknowledged. [MQTT-3.1.2-24]

@@ -25,6 +25,7 @@ extension Connection {
             grantedSessionExpiry: expiry
         )
         self.maximumPacketSize = connect.properties.maximumPacketSize.map(Int.init) ?? .max
+        self.maximumPacketSize = min(self.maximumPacketSize, FrameScanner.packetSizeMax)
         if let will = connect.will { self.will = try StoredWill(will) }
         self.shard.attach(
             self,

@@ -88,11 +88,11 @@ extension Connection {
         _ message: MessageView,
         _ session: Session
     ) throws(ProtocolError) {
-        guard session.state.received.insert(publish.packetID) else {
+        guard !session.state.received.contains(publish.packetID) else {
             self.acknowledge(.pubRec, publish.packetID, .success)
             return
         }
-        guard session.state.received.count <= Int(self.shard.shared.configuration.receiveMaximum) else {
+        guard session.state.received.count < self.receivedLimit else {
             throw ProtocolError(
                 reason: .receiveMaximumExceeded,
                 requirement: "MQTT-3.3.4-7",
@@ -100,8 +100,9 @@ extension Connection {
                 message: "more QoS 2 messages than the receive maximum are not released"
             )
         }
+        // An identifier whose PUBREC has an error is free at once.
         let isTaken = self.shard.publish(message, from: self, scope: .everyone)
-        if !isTaken { _ = session.state.received.remove(publish.packetID) }
+        if isTaken { _ = session.state.received.insert(publish.packetID) }
         self.acknowledge(.pubRec, publish.packetID, isTaken ? .success : .quotaExceeded)
     }
 
@@ -176,6 +177,8 @@ extension Connection {
         }
         // A normal end discards the will; any other reason asks for it. [MQTT-3.14.4-3]
         if disconnect.reason == .success { self.will = nil }
+        // The answers to what came before it in the same read.
+        self.flush()
         self.close()
     }
 }

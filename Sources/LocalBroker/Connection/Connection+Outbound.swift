@@ -44,25 +44,21 @@ extension Connection {
     /// Moves what waits in the session into the connection, as far as the client's window and the socket allow.
     func pump() {
         guard let session = self.session, self.core.phase == .connected else { return }
+        while self.isTaking, session.state.log.canSendAgain(window: session.window) {
+            session.state.log.sendNextAgain { entry, record in self.sendAgain(entry, record) }
+        }
         while self.isTaking, session.state.log.canSend(window: session.window) {
             session.state.log.sendNext { entry, record in self.send(entry, record, isDuplicate: false) }
         }
-        if !self.retainedDeliveries.isEmpty { self.pumpRetained() }
+        if !session.state.retained.isEmpty { self.pumpRetained() }
     }
 
-    /// Sends again what an earlier connection left unfinished, in the order it was first sent. [MQTT-4.4.0-1]
-    func sendAgain() {
-        guard let session = self.session else { return }
-        session.state.log.forEachInFlight { entry, record in
-            switch entry.state {
-            case .awaitingAck, .awaitingReceived: _ = self.send(entry, record, isDuplicate: true)
-            case .awaitingComplete:
-                self.append {
-                    ShortPackets.write(.pubRel, packetID: entry.packetID, version: self.version, into: &$0)
-                }
-            case .waiting, .done: break
-            }
-        }
+    /// Sends again what an earlier connection left unfinished. False if this client does not take packets so large: then
+    /// the message counts as delivered. [MQTT-3.1.2-25]
+    private func sendAgain(_ entry: OutboundLog.Entry, _ record: UnsafeRawBufferPointer) -> Bool {
+        guard entry.state == .awaitingComplete else { return self.send(entry, record, isDuplicate: true) }
+        self.append { ShortPackets.write(.pubRel, packetID: entry.packetID, version: self.version, into: &$0) }
+        return true
     }
 
     /// Encodes a message of the session's log; false if it is not to be sent: expired, or too large for this client.

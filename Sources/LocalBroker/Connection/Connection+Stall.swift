@@ -38,7 +38,7 @@ extension Connection {
 
     /// Stops reading from a publisher whose messages cannot be taken in, and looks again in a moment.
     func stall(_ reason: StallReason) {
-        guard !self.isStalled, self.core.phase == .connected else { return }
+        guard !self.isStalled, !self.isEnding, self.core.phase == .connected else { return }
         self.isStalled = true
         self.setReading(false)
         let bound = NIOLoopBound(self, eventLoop: self.shard.eventLoop)

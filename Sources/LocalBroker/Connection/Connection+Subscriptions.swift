@@ -20,7 +20,7 @@ extension Connection {
         var retained: [RetainedDelivery] = []
         for request in subscribe.subscriptions {
             let filter = Array(request.filter.utf8)
-            if let refusal = self.refusal(of: filter) {
+            if let refusal = self.refusal(of: filter, session) {
                 reasons.append(refusal)
                 continue
             }
@@ -29,6 +29,7 @@ extension Connection {
                 noLocal: request.noLocal,
                 retainAsPublished: request.retainAsPublished
             )
+            session.wasSubscribed = true
             let isNew = session.state.subscriptions.updateValue(options, forKey: filter) == nil
             operations.append(
                 .subscribe(filter: filter, Route(subscriber: session.subscriberID, options: options))
@@ -47,7 +48,7 @@ extension Connection {
                     into: &$0
                 )
             }
-            connection.retainedDeliveries += retained
+            connection.session?.state.retained += retained
             connection.pump()
         }
     }
@@ -56,12 +57,18 @@ extension Connection {
         guard let session = self.session else { return }
         var reasons: [ReasonCode] = []
         var operations: [RouteOperation] = []
-        for filter in unsubscribe.filters.map({ Array($0.utf8) }) {
+        let filters = unsubscribe.filters.map { Array($0.utf8) }
+        for filter in filters {
             let isKnown = session.state.subscriptions.removeValue(forKey: filter) != nil
             if isKnown { operations.append(.unsubscribe(filter: filter, session.subscriberID)) }
             reasons.append(isKnown ? .success : .noSubscriptionExisted)
         }
         self.apply(operations) { connection in
+            // What is retained there is not wanted any more either. [MQTT-3.10.4-2]
+            if let session = connection.session, !session.state.retained.isEmpty {
+                let unwanted = Set(filters)
+                session.state.retained.removeAll { unwanted.contains($0.filter) }
+            }
             connection.append {
                 ShortPackets.writeUnsubAck(
                     packetID: unsubscribe.packetID,
@@ -74,8 +81,13 @@ extension Connection {
     }
 
     /// Why a filter is not subscribed to, if it is not.
-    private func refusal(of filter: [UInt8]) -> ReasonCode? {
+    private func refusal(of filter: [UInt8], _ session: Session) -> ReasonCode? {
         if filter.starts(with: "$share/".utf8) { return .sharedSubscriptionsNotSupported }
+        let limit = self.shard.shared.configuration.maximumSubscriptions
+        let isNew = session.state.subscriptions[filter] == nil
+        if (isNew && session.state.subscriptions.count >= limit) || session.state.retained.count >= limit {
+            return .quotaExceeded
+        }
         let levels = filter.reduce(1) { $1 == UInt8(ascii: "/") ? $0 + 1 : $0 }
         return levels > self.shard.shared.configuration.maximumTopicLevels ? .topicFilterInvalid : nil
     }

@@ -12,6 +12,8 @@ final class Connection: ChannelInboundHandler {
 
     /// Outbound bytes at which a tick does not wait for its end to write.
     static let flushThreshold = 64 * 1024
+    /// Bytes of answers that may wait for a client on top of its messages.
+    static let maximumAnswerBytes = 1024 * 1024
 
     let shard: Shard
     private(set) var id: UInt64 = 0
@@ -22,13 +24,19 @@ final class Connection: ChannelInboundHandler {
     var session: Session?
     var will: StoredWill?
     /// The largest packet the client takes, in bytes. [MQTT-3.1.2-24]
-    var maximumPacketSize = Int.max
+    var maximumPacketSize = FrameScanner.packetSizeMax
     /// What CONNECT asked for.
     var connect = AcceptedConnect()
+    /// QoS 2 messages of the client that may be unreleased. MQTT 3 knows no limit but the number of identifiers; what an
+    /// earlier connection left does not count. [MQTT-3.3.4-7]
+    var receivedLimit = Int.max
     /// Noted for the end of the tick.
     var isDirty = false
 
     private var lastRead = NIODeadline.now()
+    /// When the connection is to be looked at, and when its timer is due; 0 for none.
+    private var checkSeconds = 0
+    private var timerSeconds = 0
     /// The buffer that NIO reads into first; holding it makes NIO use the shard's from then on (`ReadBufferPool`).
     private var firstBuffer: ByteBuffer?
     /// The beginning of a packet whose rest has not been read.
@@ -44,9 +52,9 @@ final class Connection: ChannelInboundHandler {
     private var isFailing = false
     /// The client's messages cannot be taken in at the moment.
     var isStalled = false
+    /// The client has closed its side: what it sent is all there is, so nobody is slowed by waiting.
+    private(set) var isEnding = false
     var congestion = Congestion()
-    /// Retained messages still to be sent for new subscriptions.
-    var retainedDeliveries: [RetainedDelivery] = []
 
     init(shard: Shard) {
         self.shard = shard
@@ -64,10 +72,7 @@ final class Connection: ChannelInboundHandler {
         let transport = try? context.pipeline.syncOperations.withUnsafeTransportIfAvailable { (socket: CInt) in socket }
         self.descriptor = transport ?? -1
         self.id = self.shard.add(self)
-        self.shard.timers.schedule(
-            .connection(self.id),
-            atSeconds: self.shard.now.seconds + self.shard.shared.configuration.connectTimeoutSeconds
-        )
+        self.check(atSeconds: self.shard.now.seconds + self.shard.shared.configuration.connectTimeoutSeconds)
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
@@ -77,6 +82,7 @@ final class Connection: ChannelInboundHandler {
     func channelInactive(context: ChannelHandlerContext) {
         self.descriptor = -1
         self.shard.beginTick()
+        self.takeRest()
         self.onClosed()
         context.fireChannelInactive()
     }
@@ -99,6 +105,15 @@ final class Connection: ChannelInboundHandler {
         self.shard.statistics.bytesReceived &+= UInt64(buffer.readableBytes)
         self.receive(buffer)
         self.shard.giveReadBuffer(buffer)
+        self.checkBacklog()
+    }
+
+    /// A client that asks and asks and never reads the answers would grow its connection's buffer without end.
+    private func checkBacklog() {
+        let limit = self.shard.shared.configuration.maximumQueuedBytes + Self.maximumAnswerBytes
+        guard self.backlog > limit, self.isOpen else { return }
+        self.shard.logger.info("client does not read what it asks for", metadata: self.metadata)
+        self.disconnect(.quotaExceeded)
     }
 
     // MARK: Finding packets
@@ -182,8 +197,17 @@ final class Connection: ChannelInboundHandler {
         self.setReading(false)
     }
 
+    /// The client has closed, and NIO has read all that it sent, stalled or not: acts on it, its DISCONNECT included.
+    private func takeRest() {
+        self.isEnding = true
+        guard self.isStalled else { return }
+        self.isStalled = false
+        self.resume()
+    }
+
     /// Goes on with what was held back.
     func resume() {
+        self.lastRead = self.shard.now
         self.setReading(true)
         guard self.tail.readableBytes > 0 else { return }
         let held = self.tail
@@ -205,12 +229,18 @@ final class Connection: ChannelInboundHandler {
         session.window = self.connect.window
         self.sendConnAck(isPresent: isPresent)
         self.scheduleSilenceCheck()
-        self.sendAgain()
+        session.state.log.onReconnect()
+        if self.version == .v5 {
+            self.receivedLimit = session.state.received.count + Int(self.shard.shared.configuration.receiveMaximum)
+        }
         self.pump()
         self.resume()
     }
 
     /// The client connected elsewhere. [MQTT-3.1.4-3]
+    ///
+    /// - Parameter continues: the session outlives this connection, so a will that has a delay is not due yet and never
+    ///   will be. [MQTT-3.1.3-9]
     func onTakenOver(continues: Bool) {
         self.session = nil
         if let will = self.will.take(), will.delaySeconds == 0 || !continues { self.shard.publish(will) }
@@ -221,12 +251,22 @@ final class Connection: ChannelInboundHandler {
 
     /// A second look after the time that was allowed for CONNECT, or for silence.
     func onTimer() {
+        let now = self.shard.now.seconds
+        // One timer counts; another one was set before it and is over.
+        guard now >= self.timerSeconds else { return }
+        self.timerSeconds = 0
+        guard now >= self.checkSeconds else {
+            self.check(atSeconds: self.checkSeconds)
+            return
+        }
         switch self.core.phase {
         case .awaitingConnect, .connecting:
             self.shard.logger.info("client did not complete CONNECT in time", metadata: self.metadata)
             self.close()
         case .connected:
             guard self.core.silenceLimitSeconds > 0 else { return }
+            // A client that is not read from cannot be heard.
+            if self.isStalled { self.lastRead = self.shard.now }
             if self.shard.now - self.lastRead >= .seconds(Int64(self.core.silenceLimitSeconds)) {
                 self.shard.logger.info("client was silent beyond its keep-alive", metadata: self.metadata)
                 self.disconnect(.keepAliveTimeout)
@@ -241,7 +281,17 @@ final class Connection: ChannelInboundHandler {
     private func scheduleSilenceCheck() {
         guard self.core.silenceLimitSeconds > 0 else { return }
         let due = self.lastRead + .seconds(Int64(self.core.silenceLimitSeconds))
-        self.shard.timers.schedule(.connection(self.id), atSeconds: due.seconds + 1)
+        self.check(atSeconds: due.seconds + 1)
+    }
+
+    /// Asks for a look at a later second, in place of any that was asked for before.
+    private func check(atSeconds second: Int) {
+        self.checkSeconds = second
+        let now = self.shard.now.seconds
+        let next = min(second, now + Shard.timerReachSeconds)
+        guard self.timerSeconds <= now || self.timerSeconds > next else { return }
+        self.timerSeconds = next
+        self.shard.timers.schedule(.connection(self.id), atSeconds: next)
     }
 
     /// The peer broke a rule: tells it which where the version can, and closes. [MQTT-4.13.1-1]
@@ -273,7 +323,7 @@ final class Connection: ChannelInboundHandler {
         let context = self.context
         self.onClosed()
         guard let context else { return }
-        self.shard.timers.schedule(.connection(self.id), atSeconds: self.shard.now.seconds + 2)
+        self.check(atSeconds: self.shard.now.seconds + 2)
         self.shard.connections[self.id] = self
         context.close(mode: .output, promise: nil)
     }
@@ -291,7 +341,7 @@ final class Connection: ChannelInboundHandler {
         }
         self.core.onClosed()
         self.shard.remove(self)
-        self.retainedDeliveries = []
+        self.tail = ByteBuffer()
         let will = self.will.take()
         if let session = self.session.take() { self.shard.onDisconnected(session, will: will) }
     }

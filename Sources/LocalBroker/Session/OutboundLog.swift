@@ -30,6 +30,11 @@ struct OutboundLog: Sendable {
     private var entries: CircularBuffer<Entry>
     private(set) var inFlight = 0
     private var unfinishedInFlight = 0
+    /// After a reconnect: the place of the next entry in flight that has not been sent again. At the end of what is in
+    /// flight when there is none.
+    private var resendIndex = 0
+    /// Unfinished entries from `resendIndex` on: this connection has not seen them.
+    private var unsentAgain = 0
     private var bytes = ByteBuffer()
     /// The log position of the first byte in `bytes`.
     private var base: UInt64 = 0
@@ -65,10 +70,10 @@ struct OutboundLog: Sendable {
 
     /// Whether the next waiting message may be sent to a client that takes `window` unfinished ones.
     ///
-    /// What is finished behind an unfinished head still holds its place in the log, so their number is bounded too; that
+    /// What an earlier connection left comes first and counts, whether it has been sent again or not. What is finished behind an unfinished head still holds its place in the log, so their number is bounded too; that
     /// also keeps identifiers in sequence unique without a search.
     func canSend(window: Int) -> Bool {
-        self.inFlight < self.entries.count && self.unfinishedInFlight < window
+        self.inFlight < self.entries.count && self.unfinishedInFlight < window && self.unsentAgain == 0
             && self.inFlight < min(max(1024, 2 * window), 65_534)
     }
 
@@ -78,6 +83,7 @@ struct OutboundLog: Sendable {
     mutating func sendNext(_ body: (Entry, UnsafeRawBufferPointer) -> Bool) {
         let index = self.entries.index(self.entries.startIndex, offsetBy: self.inFlight)
         self.inFlight += 1
+        self.resendIndex = self.inFlight
         self.unfinishedInFlight += 1
         self.lastPacketID = self.lastPacketID == .max ? 1 : self.lastPacketID + 1
         self.entries[index].packetID = self.lastPacketID
@@ -118,11 +124,41 @@ struct OutboundLog: Sendable {
         return true
     }
 
-    /// Hands out all that is in flight in order, for sending it again after a reconnect. [MQTT-4.4.0-1], [MQTT-4.6.0-1]
-    func forEachInFlight(_ body: (Entry, UnsafeRawBufferPointer) -> Void) {
-        for entry in self.entries.prefix(self.inFlight) where entry.state != .done {
-            self.withBytes(of: entry) { body(entry, $0) }
+    /// The client is back: all that is in flight is to be sent again. [MQTT-4.4.0-1]
+    mutating func onReconnect() {
+        self.resendIndex = 0
+        self.unsentAgain = self.unfinishedInFlight
+    }
+
+    /// Whether the next entry in flight may be sent again to a client that takes `window` unfinished ones: a new
+    /// connection may have a smaller window than the one before. A PUBREL needs none. [MQTT-3.3.4-9]
+    mutating func canSendAgain(window: Int) -> Bool {
+        while self.resendIndex < self.inFlight {
+            switch self.entry(self.resendIndex).state {
+            case .done: self.resendIndex += 1
+            case .awaitingComplete: return true
+            case .waiting, .awaitingAck, .awaitingReceived:
+                return self.unfinishedInFlight - self.unsentAgain < window
+            }
         }
+        return false
+    }
+
+    /// Hands out the next entry in flight to be sent again, in the order of the first time. [MQTT-4.6.0-1]
+    ///
+    /// `canSendAgain` must be true. Where `body` returns false the entry is finished: it can never be sent.
+    mutating func sendNextAgain(_ body: (Entry, UnsafeRawBufferPointer) -> Bool) {
+        let index = self.entries.index(self.entries.startIndex, offsetBy: self.resendIndex)
+        self.resendIndex += 1
+        self.unsentAgain -= 1
+        let entry = self.entries[index]
+        var isSent = true
+        self.withBytes(of: entry) { isSent = body(entry, $0) }
+        if !isSent { self.finish(index) }
+    }
+
+    private func entry(_ offset: Int) -> Entry {
+        self.entries[self.entries.index(self.entries.startIndex, offsetBy: offset)]
     }
 
     /// Appends another log's messages, all as waiting ones.
@@ -147,6 +183,8 @@ struct OutboundLog: Sendable {
     private mutating func finish(_ index: CircularBuffer<Entry>.Index) {
         self.entries[index].state = .done
         self.unfinishedInFlight -= 1
+        // A client may know an identifier from its earlier connection.
+        if self.entries.distance(from: self.entries.startIndex, to: index) >= self.resendIndex { self.unsentAgain -= 1 }
         self.releaseHead()
     }
 
@@ -154,10 +192,12 @@ struct OutboundLog: Sendable {
         while self.inFlight > 0, let first = self.entries.first, first.state == .done {
             self.entries.removeFirst()
             self.inFlight -= 1
+            self.resendIndex = max(0, self.resendIndex - 1)
         }
         guard let first = self.entries.first else {
             self.base += UInt64(self.bytes.readableBytes)
             // A burst must not leave its memory with an idle session.
+            if self.entries.capacity > 1024 { self.entries = CircularBuffer(initialCapacity: 1) }
             if self.bytes.storageCapacity > 16 * 1024 {
                 self.bytes = ByteBuffer()
             } else {

@@ -42,6 +42,8 @@ struct SessionState: Sendable {
     /// The options of each subscription, by filter.
     var subscriptions: [[UInt8]: SubscriptionOptions] = [:]
     var log = OutboundLog()
+    /// Retained messages still to be sent for new subscriptions.
+    var retained: [RetainedDelivery] = []
     /// QoS 2 messages taken from the client and not released by it.
     var received = PacketIDSet()
     /// Seconds that the session outlives its connection; `UInt32.max` for ever. [MQTT-3.1.2-23]
@@ -69,6 +71,11 @@ final class Session {
     var delayedWill: StoredWill?
     /// Set when the session lost its connection; a timer for an earlier loss is not due any more.
     var disconnects: UInt64 = 0
+    /// When the delayed will is due and when a session without a connection ends, in seconds of the loop's clock.
+    var willDueSeconds = Int.max
+    var endDueSeconds = Int.max
+    /// Its slot has been named by routes, so a delivery to it may be on its way even when they are gone.
+    var wasSubscribed = false
     /// Requests to hand over that came while the session was itself arriving.
     var heldHandOvers: [HandOver] = []
     /// The last publish that reached this session, and where its receiver stands, to join overlapping subscriptions.

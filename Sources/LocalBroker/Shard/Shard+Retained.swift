@@ -47,9 +47,11 @@ extension Shard {
 }
 
 /// Retained messages on their way to a new subscription: sent in parts, as the client takes them.
-struct RetainedDelivery {
+struct RetainedDelivery: Sendable {
     /// Messages looked up at a time.
     static let chunkCount = 64
+    /// Lookups in one go: a filter may pass over many messages without matching, and a loop must not be held up by it.
+    static let chunksPerTick = 16
 
     var filter: [UInt8]
     var options: SubscriptionOptions
@@ -58,12 +60,26 @@ struct RetainedDelivery {
 
 extension Connection {
     /// Sends retained messages for new subscriptions as long as the client takes them. [MQTT-3.3.1-8]
+    ///
+    /// What is left when the client goes away stays with its session.
     func pumpRetained() {
+        guard let session = self.session else { return }
         // Taken out for the time: a message that is delivered pumps the session, which must not come here again.
-        var deliveries = self.retainedDeliveries
-        self.retainedDeliveries = []
-        defer { if self.session != nil { self.retainedDeliveries = deliveries } }
-        while self.isTaking, var delivery = deliveries.first, let session = self.session {
+        var deliveries = session.state.retained
+        session.state.retained = []
+        // No publisher is to be slowed for what the client asked for itself.
+        let stallRequest = self.shard.stallRequest
+        defer {
+            session.state.retained = deliveries
+            self.shard.stallRequest = stallRequest
+        }
+        var chunks = 0
+        while self.isTaking, var delivery = deliveries.first {
+            guard chunks < RetainedDelivery.chunksPerTick else {
+                if !self.isDirty { self.shard.markDirty(self) }
+                return
+            }
+            chunks += 1
             guard session.state.log.waitingCount < RetainedDelivery.chunkCount else { return }
             let chunk = self.shard.shared.retained.matches(
                 filter: delivery.filter,

@@ -67,6 +67,7 @@ extension Shard {
         // Messages that were routed here already came later than all that the old shard queued.
         let early = session.state.log
         session.state = state ?? SessionState()
+        session.wasSubscribed = session.wasSubscribed || !session.state.subscriptions.isEmpty
         session.state.log.appendWaiting(of: early)
         session.phase = .present
         if connection.isOpen {
@@ -104,15 +105,15 @@ extension Shard {
             session.heldHandOvers.append(request)
             return
         }
+        let ends = request.discards || session.state.expirySeconds == 0
         if let connection = session.connection {
             session.connection = nil
-            connection.onTakenOver(continues: !request.discards)
+            connection.onTakenOver(continues: !ends)
         } else if request.discards, let will = session.delayedWill {
             // The session ends, and so does the wait. [MQTT-3.1.3-9]
             self.publish(will)
         }
         session.delayedWill = nil
-        let ends = request.discards || (session.state.expirySeconds == 0)
         self.giveUp(session, request, ends: ends)
     }
 
@@ -159,9 +160,11 @@ extension Shard {
                 }
             )
         }
-        if operations.isEmpty {
+        if !session.wasSubscribed {
             finish()
         } else {
+            // Also without operations: somebody may still be inside a table with routes that were removed before, and the
+            // slot must not be another client's by then.
             self.shared.routes.apply(operations, published: nil, quiesced: finish)
         }
     }
@@ -188,31 +191,38 @@ extension Shard {
                 self.publish(will)
             } else {
                 session.delayedWill = will
-                self.timers.schedule(
-                    .will(clientID: session.clientID, token: session.owner.token, disconnects: session.disconnects),
-                    atSeconds: self.now.seconds + Int(min(will.delaySeconds, expiry))
-                )
+                session.willDueSeconds = self.now.seconds + Int(will.delaySeconds)
             }
         }
-        switch expiry {
-        case 0: self.end(session)
-        case .max: break
-        default:
-            self.timers.schedule(
-                .sessionExpiry(
-                    clientID: session.clientID,
-                    token: session.owner.token,
-                    disconnects: session.disconnects
-                ),
-                atSeconds: self.now.seconds + Int(expiry)
-            )
+        guard expiry > 0 else {
+            self.end(session)
+            return
         }
+        if expiry != .max { session.endDueSeconds = self.now.seconds + Int(expiry) }
+        self.scheduleTimer(of: session)
     }
 
-    func publishDelayedWill(of session: Session) {
-        guard let will = session.delayedWill else { return }
-        session.delayedWill = nil
-        self.publish(will)
+    /// A session without a connection is looked at: its will is due, or its end, or it is looked at again later.
+    func onTimer(of session: Session) {
+        if self.now.seconds >= session.endDueSeconds {
+            self.end(session)
+            return
+        }
+        if self.now.seconds >= session.willDueSeconds, let will = session.delayedWill {
+            session.delayedWill = nil
+            session.willDueSeconds = .max
+            self.publish(will)
+        }
+        self.scheduleTimer(of: session)
+    }
+
+    private func scheduleTimer(of session: Session) {
+        let due = min(session.endDueSeconds, session.willDueSeconds)
+        guard due < .max else { return }
+        self.timers.schedule(
+            .session(session.clientID, token: session.owner.token, disconnects: session.disconnects),
+            atSeconds: min(due, self.now.seconds + Self.timerReachSeconds)
+        )
     }
 
     func publish(_ will: StoredWill) {

@@ -55,9 +55,13 @@ final class Shard {
 
     enum Timer {
         case connection(UInt64)
-        case sessionExpiry(clientID: ClientID, token: UInt64, disconnects: UInt64)
-        case will(clientID: ClientID, token: UInt64, disconnects: UInt64)
+        /// A session without a connection: its will, its end.
+        case session(ClientID, token: UInt64, disconnects: UInt64)
     }
+
+    /// Nothing is noted for later than this; who waits longer is looked at and noted again. So what is left of clients that
+    /// come and go does not pile up for as long as they asked their sessions to be kept.
+    static let timerReachSeconds = 60
 
     init(index: Int, eventLoop: any EventLoop, shared: BrokerShared) {
         eventLoop.preconditionInEventLoop()
@@ -239,12 +243,9 @@ final class Shard {
         for timer in self.timers.advance(toSeconds: self.now.seconds) {
             switch timer {
             case .connection(let id): self.connections[id]?.onTimer()
-            case .sessionExpiry(let clientID, let token, let disconnects):
+            case .session(let clientID, let token, let disconnects):
                 guard let session = self.session(clientID, token: token, disconnects: disconnects) else { continue }
-                self.end(session)
-            case .will(let clientID, let token, let disconnects):
-                guard let session = self.session(clientID, token: token, disconnects: disconnects) else { continue }
-                self.publishDelayedWill(of: session)
+                self.onTimer(of: session)
             }
         }
     }

@@ -88,11 +88,52 @@ struct OutboundLogTests {
         _ = self.send(&log, window: 3)
         #expect(log.onReceived(1, isError: false) == true)
         #expect(log.onReceived(2, isError: true) == true)
-        var again: [(UInt16, OutboundLog.State)] = []
-        log.forEachInFlight { entry, _ in again.append((entry.packetID, entry.state)) }
-        #expect(again.map(\.0) == [1, 3])
-        #expect(again.map(\.1) == [.awaitingComplete, .awaitingReceived])
+        let again = self.sendAgain(&log)
+        #expect(again.map(\.packetID) == [1, 3])
+        #expect(again.map(\.state) == [.awaitingComplete, .awaitingReceived])
         #expect(log.waitingCount == 1)
+    }
+
+    private func sendAgain(_ log: inout OutboundLog, window: Int = 100) -> [OutboundLog.Entry] {
+        log.onReconnect()
+        return self.goOn(&log, window: window)
+    }
+
+    private func goOn(_ log: inout OutboundLog, window: Int) -> [OutboundLog.Entry] {
+        var again: [OutboundLog.Entry] = []
+        while log.canSendAgain(window: window) {
+            log.sendNextAgain { entry, _ in
+                again.append(entry)
+                return true
+            }
+        }
+        return again
+    }
+
+    @Test("a client that comes back with a smaller window is sent no more than that again, and nothing new before")
+    func smallerWindow() {
+        var log = self.log(["1", "2", "3", "4", "5"])
+        _ = self.send(&log, window: 4)
+        #expect(self.sendAgain(&log, window: 2).map(\.packetID) == [1, 2])
+        #expect(!log.canSend(window: 100))
+        #expect(log.onAck(2) == true)
+        #expect(self.goOn(&log, window: 2).map(\.packetID) == [3])
+        #expect(log.onAck(4) == true, "known from the earlier connection")
+        #expect(log.onAck(1) == true)
+        #expect(self.goOn(&log, window: 2).isEmpty)
+        #expect(self.send(&log, window: 2).map(\.payload) == ["5"])
+        #expect(log.unfinishedCount == 2)
+    }
+
+    @Test("what cannot be sent again is finished")
+    func unsendable() {
+        var log = self.log(["1", "2"])
+        _ = self.send(&log)
+        log.onReconnect()
+        #expect(log.canSendAgain(window: 1) == true)
+        log.sendNextAgain { _, _ in false }
+        #expect(self.goOn(&log, window: 1).map(\.packetID) == [2])
+        #expect(log.unfinishedCount == 1)
     }
 
     @Test("a message that is not to be sent any more leaves no trace")
@@ -145,7 +186,7 @@ struct OutboundLogTests {
 
     @Test("random use: what comes out is what went in, in order, and memory is given back")
     func random() {
-        var generator = SplitMix64(seed: 7)
+        var generator = SeededGenerator(seed: 7)
         var log = OutboundLog()
         var next = 0
         var expected = 0
@@ -173,22 +214,5 @@ struct OutboundLogTests {
         }
         #expect(log.unfinishedCount == unfinished.count)
         #expect(log.byteCount < 2_000_000)
-    }
-}
-
-/// A small seeded generator, so that a failure can be repeated.
-struct SplitMix64: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) {
-        self.state = seed
-    }
-
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9e37_79b9_7f4a_7c15
-        var z = self.state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
     }
 }
