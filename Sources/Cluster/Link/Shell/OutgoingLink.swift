@@ -137,9 +137,9 @@ package final class OutgoingLink {
         if wasConnected {
             self.downSince = .now()
             self.sender.onDisconnected()
-            self.hub.logger.info("link lost", metadata: ["peer": "\(self.name)"])
         }
         self.forgetConnection()
+        if wasConnected { self.log("link lost") }
         self.phase = .waiting
         self.hub.releaseBarrier()
         let instruction = self.connector.onDown(
@@ -382,6 +382,7 @@ package final class OutgoingLink {
         }
         self.report(lost: self.sender.onPeerGone())
         self.forgetConnection()
+        self.log("link closed")
         self.phase = .stopped
         channel?.close(promise: nil)
         self.hub.onOutgoingStopped(self)
@@ -399,6 +400,19 @@ package final class OutgoingLink {
         statistics.queuedMessages = self.sender.messages
         statistics.isCongested = self.sender.isCongested
         statistics.tableAcknowledged = self.tableAcknowledged
+    }
+
+    /// Logs the end of a connection with what has been sent to the peer so far.
+    private func log(_ event: Logger.Message) {
+        self.hub.logger.info(
+            event,
+            metadata: [
+                "peer": "\(self.name)",
+                "messages": "\(self.sender.counters.sent)",
+                "bytes": "\(self.bytesRaw)",
+                "bytesOnTheLink": "\(self.bytesSent)",
+            ]
+        )
     }
 
     private func report(lost: Int) {
