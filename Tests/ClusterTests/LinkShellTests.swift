@@ -1,5 +1,6 @@
 import NIOCore
 import NIOPosix
+import Synchronization
 import Testing
 
 @testable import Cluster
@@ -219,6 +220,37 @@ struct LinkShellTests {
         try await b.stop()
     }
 
+    @Test("An opener that only sends what takes no acknowledgement hears of the called node all the same")
+    func answersWithoutHeartbeat() async throws {
+        let node = try await RunningNode.start("a")
+        try await node.meet("b", at: try SocketAddress(ipAddress: "127.0.0.1", port: 1))
+        let collector = FrameCollector()
+        let client = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(collector) }
+            }
+            .connect(to: node.address).get()
+        let hello = LinkHello(
+            compressionOffered: 0,
+            origin: "b",
+            originEpoch: 1,
+            target: "a",
+            targetEpoch: 1,
+            stream: 1
+        )
+        var bytes = ByteBuffer()
+        LinkFrame.hello(hello).encode(into: &bytes)
+        try await client.writeAndFlush(bytes)
+        #expect(try await node.wait { _, _ in collector.types.contains(LinkFrameType.helloAnswer.rawValue) })
+        bytes.clear()
+        LinkFrame.position(nextSequence: 1).encode(into: &bytes)
+        LinkFrame.publishOnce(TestRecord.batch([(1, 0)])).encode(into: &bytes)
+        try await client.writeAndFlush(bytes)
+        #expect(try await node.wait { _, _ in collector.types.contains(LinkFrameType.acknowledgement.rawValue) })
+        try await client.close()
+        try await node.stop()
+    }
+
     @Test(
         "A stranger's bytes end its connection",
         arguments: ["GET / HTTP/1.1\r\n\r\n", "\u{10}\u{0C}\u{0}\u{4}MQTT\u{4}\u{2}\u{0}\u{3C}\u{0}\u{0}"]
@@ -230,5 +262,23 @@ struct LinkShellTests {
         try await client.writeAndFlush(ByteBuffer(string: bytes))
         try await client.closeFuture.get()
         try await node.stop()
+    }
+}
+
+/// Keeps the types of the frames that a called node sends.
+private final class FrameCollector: ChannelInboundHandler, Sendable {
+    typealias InboundIn = ByteBuffer
+
+    private let state = Mutex((decoder: LinkFrameDecoder(frameBytesMax: 8 << 10), types: [UInt8]()))
+
+    var types: [UInt8] { self.state.withLock { $0.types } }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var bytes = self.unwrapInboundIn(data)
+        self.state.withLock { state in
+            state.decoder.buffer.writeBuffer(&bytes)
+            // What cannot be read is no answer; the test then runs into its deadline.
+            while let frame = try? state.decoder.next() { state.types.append(frame.type) }
+        }
     }
 }
