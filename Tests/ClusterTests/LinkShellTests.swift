@@ -123,12 +123,10 @@ struct LinkShellTests {
 
     @Test("A node that dies is known to be dead when its port refuses; reborn it starts with a fresh state")
     func death() async throws {
-        let a = try await RunningNode.start("a")
-        let b = try await RunningNode.start("b")
-        try await a.meet("b", at: b.address)
-        try await b.meet("a", at: a.address)
+        let (a, b, proxy) = try await self.pair()
         #expect(try await a.wait { _, statistics in statistics.first?.isUp == true })
-        try await b.stop()
+        // A node that is stopped says goodbye; one that dies does not.
+        proxy.stop()
         #expect(try await a.wait { seen, _ in seen.dead.contains("b@1") })
         try await a.run { _, hub in hub.memberGone(name: "b", epoch: 1) }
         #expect(try await a.seen().detached == ["b"])
@@ -138,6 +136,7 @@ struct LinkShellTests {
         try await a.publish(TestRecord.batch([(1, 1)]).records, count: 1, to: "b")
         #expect(try await reborn.wait { seen, _ in seen.numbers.map(\.number) == [1] })
         try await a.stop()
+        try await b.stop()
         try await reborn.stop()
     }
 
