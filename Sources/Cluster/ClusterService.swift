@@ -145,16 +145,63 @@ extension LinkHub {
     }
 }
 
-/// Hands the broker's changes of subscriptions to the links, in order.
-private struct RouteObserver: BrokerObserver {
-    let loop: any EventLoop
-    let links: NIOLoopBound<ClusterService.Links>
+/// Hands the broker's changes of subscriptions to the links, in order: at once after a pause, else together with all that
+/// came within a millisecond.
+///
+/// The pause between two passes is what keeps the link loop alive: an event loop looks at its sockets only when no task
+/// is ready, so that clients which change their subscriptions without end on other loops would silence all links if
+/// each change were a task.
+private final class RouteObserver: BrokerObserver {
+    private static let distance = TimeAmount.milliseconds(1)
+
+    private struct State {
+        var changes: [RouteChange] = []
+        /// Who waits for the peers to know of all changes before.
+        var waiting: [@Sendable () -> Void] = []
+        var isArmed = false
+        var lastPass = NIODeadline.uptimeNanoseconds(0)
+    }
+
+    private let state = Mutex(State())
+    private let loop: any EventLoop
+    private let links: NIOLoopBound<ClusterService.Links>
+
+    init(loop: any EventLoop, links: NIOLoopBound<ClusterService.Links>) {
+        self.loop = loop
+        self.links = links
+    }
 
     func routesChanged(_ changes: [RouteChange]) {
-        self.loop.execute { self.links.value.hub.ownTableChanged(changes.map(TableChange.init)) }
+        self.add { $0.changes += changes }
     }
 
     func whenPeersKnow(_ done: @escaping @Sendable () -> Void) {
-        self.loop.execute { self.links.value.hub.whenTableApplied(done) }
+        self.add { $0.waiting.append(done) }
+    }
+
+    private func add(_ change: (inout State) -> Void) {
+        let due: NIODeadline? = self.state.withLock { state in
+            change(&state)
+            guard !state.isArmed else { return nil }
+            state.isArmed = true
+            return state.lastPass + Self.distance
+        }
+        guard let due else { return }
+        if due <= .now() {
+            self.loop.execute { self.pass() }
+        } else {
+            self.loop.scheduleTask(deadline: due) { self.pass() }
+        }
+    }
+
+    /// On the link loop.
+    private func pass() {
+        let taken = self.state.withLock { state in
+            defer { state = State(lastPass: .now()) }
+            return state
+        }
+        let hub = self.links.value.hub
+        if !taken.changes.isEmpty { hub.ownTableChanged(taken.changes.map(TableChange.init)) }
+        for done in taken.waiting { hub.whenTableApplied(done) }
     }
 }

@@ -54,7 +54,11 @@ public final class Broker: Sendable {
             loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in shard.value.onSecond() }
             shards.append(shard)
         }
-        shared.routes.limitSteps(changesMax: 1000) { loops[0].execute { shared.routes.poll() } }
+        // Not at once: a loop looks at its sockets only when no task is ready, and under a steady stream of changes this
+        // one would always be.
+        shared.routes.limitSteps(changesMax: 1000) {
+            loops[0].scheduleTask(in: .microseconds(50)) { shared.routes.poll() }
+        }
         return Broker(shared: shared, shards: shards, group: group)
     }
 

@@ -84,12 +84,8 @@ struct NodeProcess {
     /// Without `--bind` every address, of both families where the host has both.
     private var bindHost: String { self.options.bind ?? Self.anyAddress }
 
-    private static let anyAddress: String = {
-        let descriptor = socket(AF_INET6, Int32(SOCK_STREAM.rawValue), 0)
-        guard descriptor >= 0 else { return "0.0.0.0" }
-        close(descriptor)
-        return "::"
-    }()
+    /// Where IPv6 is switched off, as in many containers, not even its wildcard address resolves.
+    private static let anyAddress = (try? SocketAddress.makeAddressResolvingHost("::", port: 0)) == nil ? "0.0.0.0" : "::"
 
     private func cluster(port: Int) -> ClusterConfiguration {
         var configuration = ClusterConfiguration(

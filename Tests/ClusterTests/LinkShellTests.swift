@@ -1,5 +1,6 @@
 import NIOCore
 import NIOPosix
+import Synchronization
 import Testing
 
 @testable import Cluster
@@ -122,12 +123,10 @@ struct LinkShellTests {
 
     @Test("A node that dies is known to be dead when its port refuses; reborn it starts with a fresh state")
     func death() async throws {
-        let a = try await RunningNode.start("a")
-        let b = try await RunningNode.start("b")
-        try await a.meet("b", at: b.address)
-        try await b.meet("a", at: a.address)
+        let (a, b, proxy) = try await self.pair()
         #expect(try await a.wait { _, statistics in statistics.first?.isUp == true })
-        try await b.kill()
+        // A node that is stopped says goodbye; one that dies does not.
+        proxy.stop()
         #expect(try await a.wait { seen, _ in seen.dead.contains("b@1") })
         try await a.run { _, hub in hub.memberGone(name: "b", epoch: 1) }
         #expect(try await a.seen().detached == ["b"])
@@ -137,6 +136,7 @@ struct LinkShellTests {
         try await a.publish(TestRecord.batch([(1, 1)]).records, count: 1, to: "b")
         #expect(try await reborn.wait { seen, _ in seen.numbers.map(\.number) == [1] })
         try await a.stop()
+        try await b.stop()
         try await reborn.stop()
     }
 
@@ -219,6 +219,37 @@ struct LinkShellTests {
         try await b.stop()
     }
 
+    @Test("An opener that only sends what takes no acknowledgement hears of the called node all the same")
+    func answersWithoutHeartbeat() async throws {
+        let node = try await RunningNode.start("a")
+        try await node.meet("b", at: try SocketAddress(ipAddress: "127.0.0.1", port: 1))
+        let collector = FrameCollector()
+        let client = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(collector) }
+            }
+            .connect(to: node.address).get()
+        let hello = LinkHello(
+            compressionOffered: 0,
+            origin: "b",
+            originEpoch: 1,
+            target: "a",
+            targetEpoch: 1,
+            stream: 1
+        )
+        var bytes = ByteBuffer()
+        LinkFrame.hello(hello).encode(into: &bytes)
+        try await client.writeAndFlush(bytes)
+        #expect(try await node.wait { _, _ in collector.types.contains(LinkFrameType.helloAnswer.rawValue) })
+        bytes.clear()
+        LinkFrame.position(nextSequence: 1).encode(into: &bytes)
+        LinkFrame.publishOnce(TestRecord.batch([(1, 0)])).encode(into: &bytes)
+        try await client.writeAndFlush(bytes)
+        #expect(try await node.wait { _, _ in collector.types.contains(LinkFrameType.acknowledgement.rawValue) })
+        try await client.close()
+        try await node.stop()
+    }
+
     @Test(
         "A stranger's bytes end its connection",
         arguments: ["GET / HTTP/1.1\r\n\r\n", "\u{10}\u{0C}\u{0}\u{4}MQTT\u{4}\u{2}\u{0}\u{3C}\u{0}\u{0}"]
@@ -230,5 +261,23 @@ struct LinkShellTests {
         try await client.writeAndFlush(ByteBuffer(string: bytes))
         try await client.closeFuture.get()
         try await node.stop()
+    }
+}
+
+/// Keeps the types of the frames that a called node sends.
+private final class FrameCollector: ChannelInboundHandler, Sendable {
+    typealias InboundIn = ByteBuffer
+
+    private let state = Mutex((decoder: LinkFrameDecoder(frameBytesMax: 8 << 10), types: [UInt8]()))
+
+    var types: [UInt8] { self.state.withLock { $0.types } }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var bytes = self.unwrapInboundIn(data)
+        self.state.withLock { state in
+            state.decoder.buffer.writeBuffer(&bytes)
+            // What cannot be read is no answer; the test then runs into its deadline.
+            while let frame = try? state.decoder.next() { state.types.append(frame.type) }
+        }
     }
 }

@@ -221,11 +221,6 @@ struct RunningNode: Sendable {
 
     func stop() async throws {
         try await self.loop.flatSubmit { self.bound.value.1.stop() }.get()
-        try await self.kill()
-    }
-
-    /// Closes all sockets without a word, as the end of a process does.
-    func kill() async throws {
         try await self.group.shutdownGracefully()
     }
 }

@@ -1,6 +1,10 @@
 """mqload accounts for every message: none lost, doubled or out of order."""
 
+import time
+
 import pytest
+
+from dunlin import Client, unique, until
 
 PAIR = ("pair", "-p", 50, "-n", 20_000)
 FAN_IN = ("fanin", "-p", 50, "-c", 1, "-n", 20_000)
@@ -30,6 +34,23 @@ def test_two_nodes_deliver_everything_once_and_in_order(two, mqload, scenario, q
 
 def test_subscriptions_come_and_go_under_load(two, mqload):
     mqload("churn", "-c", 50, "-n", 10_000, "-H", f"{two[0].host},{two[1].host}").finish()
+
+
+def test_subscriptions_that_change_without_end_do_not_hold_up_the_links(cluster, mqload):
+    first, second = cluster.grow(2)
+    load = mqload("churn", "-c", 30, "-w", 4, "-d", 12, "-H", second.host)
+    slowest = 0
+    while load.running():
+        topic = unique("route")
+        with Client(second) as subscriber, Client(first) as publisher:
+            started = time.monotonic()
+            subscriber.subscribe(topic, 1)
+            until(lambda: publisher.publish(topic, "x", 1) or not subscriber.messages.empty(), "the route is known")
+            slowest = max(slowest, time.monotonic() - started)
+    load.finish()
+    assert slowest < 2
+    for node in (first, second):
+        assert "silence" not in node.log()
 
 
 def test_a_thousand_wildcard_filters_on_two_nodes_get_their_messages(two, mqload):

@@ -8,8 +8,8 @@ extension Instance {
         case .indirectPing(let ping): self.onIndirectPing(ping, from: source)
         case .ack(let sequence, _): self.onAck(sequence)
         case .nack(let sequence): self.onNack(sequence)
-        case .suspect(let accusation): self.merge(suspect: accusation)
-        case .dead(let accusation): self.merge(dead: accusation)
+        case .suspect(let accusation): if self.isRefutable(accusation.incarnation) { self.merge(suspect: accusation) }
+        case .dead(let accusation): if self.isRefutable(accusation.incarnation) { self.merge(dead: accusation) }
         case .alive(let alive): self.merge(alive: alive)
         case .user(let payload): self.onUserMessage(payload)
         case .pushPull, .error: self.statistics.ignored += 1
@@ -139,11 +139,16 @@ extension Instance {
 
     // MARK: Suspect and dead
 
+    /// Whether an accusation from others can still be answered. One at the very top leaves the accused no incarnation
+    /// to refute it with, so that a single packet could bury a member that lives. What this node finds out by itself
+    /// counts at any incarnation.
+    mutating func isRefutable(_ incarnation: UInt32) -> Bool {
+        if incarnation < Self.incarnationMax { return true }
+        self.statistics.ignored += 1
+        return false
+    }
+
     mutating func merge(suspect accusation: Accusation) {
-        guard accusation.incarnation <= Self.incarnationMax else {
-            self.statistics.ignored += 1
-            return
-        }
         if accusation.node == self.name { return self.refute(accusation) }
         guard var peer = self.peers[accusation.node], accusation.incarnation >= peer.incarnation else { return }
         if var suspicion = self.suspicions[peer.name] {
@@ -168,10 +173,6 @@ extension Instance {
     }
 
     mutating func merge(dead accusation: Accusation) {
-        guard accusation.incarnation <= Self.incarnationMax else {
-            self.statistics.ignored += 1
-            return
-        }
         if accusation.node == self.name { return self.refute(accusation) }
         guard var peer = self.peers[accusation.node], accusation.incarnation >= peer.incarnation, peer.isActive
         else { return }

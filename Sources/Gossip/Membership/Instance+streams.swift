@@ -109,7 +109,9 @@ extension Instance {
             return
         }
         for entry in exchange.entries {
-            switch MemberState(rawValue: entry.state) {
+            let state = MemberState(rawValue: entry.state)
+            guard state == .alive || self.isRefutable(entry.alive.incarnation) else { continue }
+            switch state {
             case .alive: self.merge(alive: entry.alive)
             case .left:
                 self.merge(

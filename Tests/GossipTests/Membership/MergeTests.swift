@@ -173,6 +173,16 @@ struct MergeTests {
         Row("dead from itself: left", [alive(5)], dead(5, from: "peer"), .left, 5, "left"),
         Row("dead again: ignored", [alive(5), dead(5)], dead(6, from: "peer"), .dead, 5, nil),
         Row("dead of a wild incarnation: ignored", [alive(5)], dead(.max), .alive, 5, nil),
+        Row("dead that nobody could refute: ignored", [alive(5)], dead(Instance.incarnationMax), .alive, 5, nil),
+        Row("suspect that nobody could refute: ignored", [alive(5)], suspect(Instance.incarnationMax), .alive, 5, nil),
+        Row(
+            "dead of the highest incarnation, refuted: back",
+            [alive(5), dead(Instance.incarnationMax - 1)],
+            alive(Instance.incarnationMax),
+            .alive,
+            Instance.incarnationMax,
+            "joined"
+        ),
     ]
 
     @Test("About another member", arguments: rows)
@@ -226,6 +236,18 @@ struct MergeTests {
         #expect(instance.incarnation == 100)
         let opened = directives.compactMap { if case .open(_, let target, _, _) = $0 { target.bytes } else { nil } }
         #expect(opened == [[10, 0, 0, 7]])
+    }
+
+    @Test("An entry of a table that nobody could refute is ignored", arguments: [MemberState.suspect, .dead, .left])
+    func irrefutableInTable(state: MemberState) {
+        var instance = Self.instance()
+        _ = Self.feed(&instance, [Self.alive(5)])
+        var table = PushPull()
+        guard case .alive(let alive) = Self.alive(Instance.incarnationMax) else { return }
+        table.entries = [.init(alive: alive, state: state.rawValue)]
+        let result = instance.onStreamMessage(.pushPull(table), from: Self.peerAddress, now: Self.start)
+        #expect(Self.events(result.directives).isEmpty)
+        #expect(instance.members[1].state == .alive)
     }
 
     @Test("A dead entry in a table is only a suspicion")

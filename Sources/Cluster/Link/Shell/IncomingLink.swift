@@ -26,12 +26,14 @@ package final class IncomingLink: ChannelDuplexHandler {
     private var isTimerArmed = false
     private var isClosed = false
     private var lastHeard: NIODeadline
+    private var lastAnswered: NIODeadline
     private var context: ChannelHandlerContext?
 
     init(hub: LinkHub) {
         self.hub = hub
         self.decoder = LinkFrameDecoder(frameBytesMax: LinkProtocol.helloBytesMax)
         self.lastHeard = .now()
+        self.lastAnswered = self.lastHeard
     }
 
     // MARK: Channel events
@@ -233,7 +235,9 @@ package final class IncomingLink: ChannelDuplexHandler {
     private func acknowledge() {
         guard let peer = self.peer, !self.isClosed else { return }
         self.unacknowledged = 0
-        self.acknowledging.onFlushed(at: .now())
+        let now = NIODeadline.now()
+        self.acknowledging.onFlushed(at: now)
+        self.lastAnswered = now
         self.send(.acknowledgement(sequence: peer.receiver.highest, tableSequence: peer.table.sequence))
     }
 
@@ -247,9 +251,15 @@ package final class IncomingLink: ChannelDuplexHandler {
     // MARK: Ending
 
     /// Ends the link if nothing was heard for too long. Called every heartbeat interval.
-    func checkSilence(now: NIODeadline) {
-        guard !self.isClosed, now - self.lastHeard > self.hub.configuration.silenceMax else { return }
-        self.fail(LinkError(.silence, "nothing heard"))
+    ///
+    /// Where something was heard, it is answered: behind messages of QoS 0 or retained ones, which take no
+    /// acknowledgement, a slow network holds heartbeats up for longer than the opener waits for a word.
+    func onTick(now: NIODeadline) {
+        guard !self.isClosed else { return }
+        guard now - self.lastHeard <= self.hub.configuration.silenceMax else {
+            return self.fail(LinkError(.silence, "nothing heard"))
+        }
+        if self.lastHeard > self.lastAnswered { self.acknowledge() }
     }
 
     func close(_ reason: LinkGoodbye) {

@@ -253,7 +253,7 @@ package final class LinkHub {
     private func onHeartbeat() {
         let now = NIODeadline.now()
         for peer in self.peers.values { peer.outgoing.onHeartbeat(now: now) }
-        for link in self.incoming.values { link.checkSilence(now: now) }
+        for link in self.incoming.values { link.onTick(now: now) }
         for (name, peer) in self.gone where peer.until <= now { self.gone[name] = nil }
     }
 
