@@ -43,7 +43,7 @@ struct ConnectTests {
 
     @Test("a session expiry beyond the limit is cut and the client told")
     func expiryLimit() async throws {
-        try await TestBroker.run({ $0.maximumSessionExpiry = 100 }) { broker in
+        try await TestBroker.run(.test { $0.maximumSessionExpiry = 100 }) { broker in
             let answer = try await broker.connected(.test("a", keeps: true)).1
             #expect(answer.properties.sessionExpiryInterval == 100)
         }
@@ -97,7 +97,7 @@ struct ConnectTests {
 
     @Test("a client that does not complete CONNECT in time is closed")
     func timeout() async throws {
-        try await TestBroker.run({ $0.connectTimeoutSeconds = 1 }) { broker in
+        try await TestBroker.run(.test { $0.connectTimeoutSeconds = 1 }) { broker in
             let silent = try await broker.client(.v311)
             let slow = try await broker.client(.v311)
             try await slow.send(bytes: ByteBuffer(bytes: [0x10, 100, 0, 4]))

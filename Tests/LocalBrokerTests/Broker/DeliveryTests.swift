@@ -129,10 +129,12 @@ struct DeliveryTests {
 
     @Test("filters that are not offered, too deep or too many are refused one by one")
     func refusedFilters() async throws {
-        try await TestBroker.run({
-            $0.maximumTopicLevels = 3
-            $0.maximumSubscriptions = 2
-        }) { broker in
+        try await TestBroker.run(
+            .test {
+                $0.maximumTopicLevels = 3
+                $0.maximumSubscriptions = 2
+            }
+        ) { broker in
             for version in [ProtocolVersion.v311, .v5] {
                 let client = try await broker.connect("a", version)
                 let reasons = try await client.subscribe(
@@ -175,6 +177,17 @@ struct DeliveryTests {
             try await client.send(.ack(Ack(.pubAck, packetID: first)))
             try await client.expectMessage("t", "4", .exactlyOnce, acknowledges: false)
             try await client.expectNothing()
+        }
+    }
+
+    @Test("what came before DISCONNECT in the same write is answered")
+    func answersBeforeDisconnect() async throws {
+        try await TestBroker.run { broker in
+            let client = try await broker.connect("a")
+            try await client.send(.message("t", "x", .atLeastOnce, id: 1), .pingReq, .disconnect(Disconnect()))
+            try await client.expect(.ack(Ack(.pubAck, packetID: 1)))
+            try await client.expect(.pingResp)
+            try await client.expectClosed()
         }
     }
 

@@ -83,7 +83,7 @@ struct HostileClientTests {
 
     @Test("more unreleased QoS 2 messages than the receive maximum are an error in MQTT 5, and none is lost by it")
     func receiveMaximum() async throws {
-        try await TestBroker.run({ $0.receiveMaximum = 2 }) { broker in
+        try await TestBroker.run(.test { $0.receiveMaximum = 2 }) { broker in
             let subscriber = try await broker.connect("s")
             try await subscriber.subscribe("t", .atMostOnce)
             var client = try await broker.connect("a", keeps: true)
@@ -118,7 +118,7 @@ struct HostileClientTests {
 
     @Test("a client that does not read loses QoS 0 messages beyond its limit; others get all of theirs")
     func slowReader() async throws {
-        try await TestBroker.run({ $0.maximumQueuedBytes = 256 * 1024 }) { broker in
+        try await TestBroker.run(.test { $0.maximumQueuedBytes = 256 * 1024 }) { broker in
             let slow = try await broker.connect("slow", receiveBuffer: 4096)
             try await slow.subscribe("t", .atMostOnce)
             try await slow.setReading(false)
@@ -141,7 +141,7 @@ struct HostileClientTests {
 
     @Test("a client that asks without end and reads no answer is closed")
     func answersNotRead() async throws {
-        try await TestBroker.run({ $0.maximumQueuedBytes = 64 * 1024 }) { broker in
+        try await TestBroker.run(.test { $0.maximumQueuedBytes = 64 * 1024 }) { broker in
             let client = try await broker.connect("a", .v311, receiveBuffer: 4096)
             try await client.setReading(false)
             var many = ByteBuffer()
@@ -160,7 +160,7 @@ struct HostileClientTests {
 
     @Test("a stalled publisher goes on, and keeps the order")
     func slowConsumer() async throws {
-        try await TestBroker.run({ $0.maximumQueuedBytes = 64 * 1024 }) { broker in
+        try await TestBroker.run(.test { $0.maximumQueuedBytes = 64 * 1024 }) { broker in
             let client = try await broker.connect("a") { $0.receiveMaximum = 1 }
             try await client.subscribe("t")
             let publisher = try await broker.connect("p")

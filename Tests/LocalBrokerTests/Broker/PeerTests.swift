@@ -130,7 +130,7 @@ struct PeerTests {
     @Test("the observer is told of a filter's first and last client and its highest QoS, not of a moving session")
     func observer() async throws {
         let recorder = Recorder()
-        let inner = try await Broker.make(configuration: TestBroker.configuration)
+        let inner = try await Broker.make(configuration: .test())
         inner.setObserver(recorder)
         try await inner.openListeners()
         let broker = TestBroker(broker: inner, address: try #require(inner.addresses.first))

@@ -236,7 +236,7 @@ struct SessionTests {
 
     @Test("messages beyond the queue's limit are dropped and counted, the oldest are kept")
     func queueLimit() async throws {
-        try await TestBroker.run({ $0.maximumQueuedMessages = 3 }) { broker in
+        try await TestBroker.run(.test { $0.maximumQueuedMessages = 3 }) { broker in
             let publisher = try await broker.connect("p")
             var client = try await broker.connect("a", keeps: true)
             try await client.subscribe("t")

@@ -11,21 +11,11 @@ struct TestBroker {
     let broker: Broker
     let address: SocketAddress
 
-    static var configuration: BrokerConfiguration {
-        var configuration = BrokerConfiguration()
-        configuration.shards = 3
-        configuration.listeners = [.init(host: "127.0.0.1", port: 0)]
-        configuration.logger.logLevel = .critical
-        return configuration
-    }
-
     /// Runs a test against a broker and stops it.
     static func run(
-        _ configure: (inout BrokerConfiguration) -> Void = { _ in },
+        _ configuration: BrokerConfiguration = .test(),
         _ body: (TestBroker) async throws -> Void
     ) async throws {
-        var configuration = Self.configuration
-        configure(&configuration)
         let broker = try await Broker.start(configuration: configuration)
         do {
             try await body(TestBroker(broker: broker, address: #require(broker.addresses.first)))
@@ -92,6 +82,18 @@ struct TestBroker {
     var sessionCount: Int { self.broker.shared.directory.count }
 
     var statistics: ShardStatistics { get async { await self.broker.statistics() } }
+}
+
+extension BrokerConfiguration {
+    /// Three shards, a free port, and no log.
+    static func test(_ configure: (inout BrokerConfiguration) -> Void = { _ in }) -> BrokerConfiguration {
+        var configuration = BrokerConfiguration()
+        configuration.shards = 3
+        configuration.listeners = [.init(host: "127.0.0.1", port: 0)]
+        configuration.logger.logLevel = .critical
+        configure(&configuration)
+        return configuration
+    }
 }
 
 extension Connect {
