@@ -23,7 +23,7 @@ package final class ClusterService: Sendable {
     package let linkAddress: SocketAddress
 
     /// Owned by the link loop.
-    private final class Links {
+    fileprivate final class Links {
         let host: ClusterHost
         let hub: LinkHub
 
@@ -71,7 +71,7 @@ package final class ClusterService: Sendable {
             let hub = LinkHub(loop: loop, configuration: configuration.links, host: host, logger: configuration.logger)
             return NIOLoopBound(Links(host: host, hub: hub), eventLoop: loop)
         }.get()
-        broker.setObserver(RouteObserver(loop: loop) { bound.value.hub.ownTableChanged($0) })
+        broker.setObserver(RouteObserver(loop: loop, links: bound))
         // What the broker had before it was observed, such as sessions from a store.
         broker.withOwnRoutes { routes in
             let changes = routes.map(TableChange.init)
@@ -148,15 +148,13 @@ extension LinkHub {
 /// Hands the broker's changes of subscriptions to the links, in order.
 private struct RouteObserver: BrokerObserver {
     let loop: any EventLoop
-    let onChanges: @Sendable ([TableChange]) -> Void
-
-    init(loop: any EventLoop, onChanges: @escaping @Sendable ([TableChange]) -> Void) {
-        self.loop = loop
-        self.onChanges = onChanges
-    }
+    let links: NIOLoopBound<ClusterService.Links>
 
     func routesChanged(_ changes: [RouteChange]) {
-        let onChanges = self.onChanges
-        self.loop.execute { onChanges(changes.map(TableChange.init)) }
+        self.loop.execute { self.links.value.hub.ownTableChanged(changes.map(TableChange.init)) }
+    }
+
+    func whenPeersKnow(_ done: @escaping @Sendable () -> Void) {
+        self.loop.execute { self.links.value.hub.whenTableApplied(done) }
     }
 }

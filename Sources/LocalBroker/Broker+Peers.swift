@@ -6,6 +6,10 @@ package protocol BrokerObserver: Sendable {
     /// What this node's own clients subscribe to has changed. Called in order, on any loop, under a lock: it must only post
     /// the values somewhere.
     func routesChanged(_ changes: [RouteChange])
+
+    /// Calls `done`, once and on any loop, when the peers know of all that `routesChanged` has told, or after a bounded
+    /// time.
+    func whenPeersKnow(_ done: @escaping @Sendable () -> Void)
 }
 
 /// The broker as a cluster sees it. Everything here is for the link loop alone, unless it says otherwise.
@@ -19,6 +23,7 @@ extension Broker {
     /// Sets who is told of changes. On any loop, before listeners are open.
     package func setObserver(_ observer: any BrokerObserver) {
         self.shared.routes.onChange = { observer.routesChanged($0) }
+        self.shared.observer.withLock { $0 = observer }
     }
 
     /// Runs a closure with all that this node's clients subscribe to; no change is told meanwhile. On any loop.

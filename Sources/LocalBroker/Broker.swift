@@ -42,7 +42,7 @@ public final class Broker: Sendable {
 
     /// Makes a broker that does not listen yet: what must be there before clients come is set up in between.
     package static func make(configuration: BrokerConfiguration) async throws -> Broker {
-        let count = min(max(configuration.shards ?? System.coreCount, 1), 64)
+        let count = min(max(configuration.shards ?? BrokerConfiguration.defaultShards, 1), 64)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: count)
         let loops = Array(group.makeIterator())
         let shared = BrokerShared(configuration: configuration, eventLoops: loops)

@@ -19,6 +19,8 @@ final class BrokerShared: Sendable {
     /// Peers that are attached; where there are none a retained message needs no copy for them.
     let peerCount = Atomic<Int>(0)
     let congestedPeers = CongestedPeers()
+    /// Who is told of route changes; set before clients come.
+    let observer = Mutex<(any BrokerObserver)?>(nil)
     private let clock = Mutex(HybridClock())
     /// Part of every client identifier this process assigns, so that two nodes never assign the same one.
     private let assignedPrefix: String

@@ -44,7 +44,12 @@ struct NodeOptions: ParsableArguments {
     @Option(help: ArgumentHelp("How much is logged.", valueName: "level"))
     var logLevel = LogLevel.info
 
-    @Option(help: ArgumentHelp("Event loops that share the clients; one a core unless set.", valueName: "count"))
+    @Option(
+        help: ArgumentHelp(
+            "Event loops that share the clients; one for every two cores unless set.",
+            valueName: "count"
+        )
+    )
     var shards: Int?
 
     @Option(help: ArgumentHelp("The largest MQTT packet taken from a client.", valueName: "bytes"))

@@ -127,7 +127,7 @@ struct LinkShellTests {
         try await a.meet("b", at: b.address)
         try await b.meet("a", at: a.address)
         #expect(try await a.wait { _, statistics in statistics.first?.isUp == true })
-        try await b.stop()
+        try await b.kill()
         #expect(try await a.wait { seen, _ in seen.dead.contains("b@1") })
         try await a.run { _, hub in hub.memberGone(name: "b", epoch: 1) }
         #expect(try await a.seen().detached == ["b"])

@@ -134,6 +134,7 @@ extension LinkTestNode: Sendable {}
 
 /// A running node with links, used from a test.
 struct RunningNode: Sendable {
+    private let group: MultiThreadedEventLoopGroup
     let loop: any EventLoop
     private let bound: NIOLoopBound<(LinkTestNode, LinkHub)>
     let address: SocketAddress
@@ -144,7 +145,8 @@ struct RunningNode: Sendable {
         port: Int = 0,
         configure: @Sendable (inout LinkConfiguration) -> Void = { _ in }
     ) async throws -> RunningNode {
-        let loop = MultiThreadedEventLoopGroup.singleton.next()
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        let loop = group.next()
         var configuration = LinkConfiguration(name: name, epoch: epoch)
         configuration.heartbeatInterval = .milliseconds(100)
         configure(&configuration)
@@ -157,10 +159,16 @@ struct RunningNode: Sendable {
             let bound = NIOLoopBound((node, hub), eventLoop: loop)
             return hub.listen(host: "127.0.0.1", port: port).map { (bound, $0) }
         }.get()
-        return RunningNode(loop: loop, bound: bound, address: address)
+        return RunningNode(group: group, loop: loop, bound: bound, address: address)
     }
 
-    private init(loop: any EventLoop, bound: NIOLoopBound<(LinkTestNode, LinkHub)>, address: SocketAddress) {
+    private init(
+        group: MultiThreadedEventLoopGroup,
+        loop: any EventLoop,
+        bound: NIOLoopBound<(LinkTestNode, LinkHub)>,
+        address: SocketAddress
+    ) {
+        self.group = group
         self.loop = loop
         self.bound = bound
         self.address = address
@@ -213,5 +221,11 @@ struct RunningNode: Sendable {
 
     func stop() async throws {
         try await self.loop.flatSubmit { self.bound.value.1.stop() }.get()
+        try await self.kill()
+    }
+
+    /// Closes all sockets without a word, as the end of a process does.
+    func kill() async throws {
+        try await self.group.shutdownGracefully()
     }
 }

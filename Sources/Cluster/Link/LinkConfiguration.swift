@@ -21,6 +21,8 @@ package struct LinkConfiguration: Sendable {
     /// How long a stranger may take to say hello, and a peer to answer it.
     package var helloTimeout = TimeAmount.seconds(5)
     package var connectTimeout = TimeAmount.seconds(3)
+    /// How long a SUBACK waits at most for the peers to know of the subscription.
+    package var tableAppliedTimeout = TimeAmount.milliseconds(100)
     /// How long a gone member's table is kept, in case it was only out of sight.
     package var goneGrace = TimeAmount.seconds(60)
     /// How long a stopping node waits for its peers to acknowledge what it has sent.

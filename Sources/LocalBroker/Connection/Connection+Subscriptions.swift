@@ -1,5 +1,6 @@
 import NIOCore
 import Protocol
+import Synchronization
 
 /// SUBSCRIBE and UNSUBSCRIBE. Their answers wait until the routing table's readers see the change, so a client that has its
 /// SUBACK receives what is published from then on.
@@ -38,7 +39,7 @@ extension Connection {
             }
             reasons.append(ReasonCode(rawValue: request.maximumQoS.rawValue))
         }
-        self.apply(operations) { connection in
+        self.apply(operations, waitsForPeers: true) { connection in
             connection.append {
                 ShortPackets.writeSubAck(
                     packetID: subscribe.packetID,
@@ -91,23 +92,35 @@ extension Connection {
         return levels > self.shard.shared.configuration.maximumTopicLevels ? .topicFilterInvalid : nil
     }
 
-    /// Hands route changes in and goes on, on this loop, when they are visible to all.
-    private func apply(_ operations: [RouteOperation], then body: @escaping (Connection) -> Void) {
+    /// Hands route changes in and goes on, on this loop, when they are visible to all: to this node's shards, and if asked
+    /// for to its peers, so that after SUBACK a publish at any node is delivered.
+    private func apply(
+        _ operations: [RouteOperation],
+        waitsForPeers: Bool = false,
+        then body: @escaping (Connection) -> Void
+    ) {
         guard !operations.isEmpty else {
             body(self)
             return
         }
         let bound = NIOLoopBound((connection: self, body: body), eventLoop: self.shard.eventLoop)
-        let mailbox = self.shard.shared.mailboxes[self.shard.index]
-        self.shard.shared.routes.apply(
+        let shared = self.shard.shared
+        let mailbox = shared.mailboxes[self.shard.index]
+        let goOn: @Sendable () -> Void = {
+            mailbox.post(
+                .command { _ in
+                    let (connection, body) = bound.value
+                    if connection.isOpen { body(connection) }
+                }
+            )
+        }
+        shared.routes.apply(
             operations,
             published: {
-                mailbox.post(
-                    .command { _ in
-                        let (connection, body) = bound.value
-                        if connection.isOpen { body(connection) }
-                    }
-                )
+                guard waitsForPeers, shared.peerCount.load(ordering: .relaxed) > 0,
+                    let observer = shared.observer.withLock({ $0 })
+                else { return goOn() }
+                observer.whenPeersKnow(goOn)
             }
         )
     }

@@ -42,7 +42,13 @@ final class Connection: ChannelInboundHandler {
     /// The beginning of a packet whose rest has not been read.
     private var tail = ByteBuffer()
     private var outbound = ByteBuffer()
-    private var isWritable = true
+    /// The socket, where nothing but this handler is between it and the client; -1 otherwise and after the end.
+    private var descriptor: CInt = -1
+    /// The socket did not take all of the last write: NIO holds the rest, and nothing may overtake it.
+    private var hasUnsent = false
+    /// NIO's pipeline takes more.
+    private var isChannelWritable = true
+    private var isWritable: Bool { !self.hasUnsent && self.isChannelWritable }
     private var isFailing = false
     /// The client's messages cannot be taken in at the moment.
     var isStalled = false
@@ -62,6 +68,9 @@ final class Connection: ChannelInboundHandler {
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         self.remoteAddress = context.remoteAddress
+        // It throws only for a channel that is closed, which channelInactive tells.
+        let transport = try? context.pipeline.syncOperations.withUnsafeTransportIfAvailable { (socket: CInt) in socket }
+        self.descriptor = transport ?? -1
         self.id = self.shard.add(self)
         self.check(atSeconds: self.shard.now.seconds + self.shard.shared.configuration.connectTimeoutSeconds)
     }
@@ -71,6 +80,7 @@ final class Connection: ChannelInboundHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
+        self.descriptor = -1
         self.shard.beginTick()
         self.takeRest()
         self.onClosed()
@@ -83,9 +93,8 @@ final class Connection: ChannelInboundHandler {
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
-        self.isWritable = context.channel.isWritable
-        guard self.isWritable, self.isOpen else { return }
-        if !self.isDirty { self.shard.markDirty(self) }
+        self.isChannelWritable = context.channel.isWritable
+        self.onWritable()
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -377,11 +386,36 @@ final class Connection: ChannelInboundHandler {
 
     func flush() {
         guard self.isWritable, let context = self.context, self.outbound.readableBytes > 0 else { return }
+        self.shard.statistics.bytesSent &+= UInt64(self.outbound.readableBytes)
         let buffer = self.outbound
         self.outbound = ByteBuffer()
-        self.shard.statistics.bytesSent &+= UInt64(buffer.readableBytes)
-        context.writeAndFlush(self.wrapOutboundOut(buffer), promise: nil)
+        if self.descriptor >= 0 {
+            self.flushDirectly(buffer, context)
+        } else {
+            context.writeAndFlush(self.wrapOutboundOut(buffer), promise: nil)
+        }
         self.shard.recycle(buffer)
+    }
+
+    private func flushDirectly(_ buffer: ByteBuffer, _ context: ChannelHandlerContext) {
+        switch buffer.withUnsafeReadableBytes({ DirectSocket.send($0, to: self.descriptor) }) {
+        case .failed:
+            context.close(promise: nil)
+        case .sent(let count) where count < buffer.readableBytes:
+            self.hasUnsent = true
+            let rest = buffer.getSlice(at: buffer.readerIndex + count, length: buffer.readableBytes - count)
+            context.writeAndFlush(self.wrapOutboundOut(rest ?? ByteBuffer())).assumeIsolated().whenComplete { _ in
+                self.hasUnsent = false
+                self.onWritable()
+            }
+        case .sent: break
+        }
+    }
+
+    /// The socket takes bytes again.
+    private func onWritable() {
+        guard self.isWritable, self.isOpen, !self.isDirty else { return }
+        self.shard.markDirty(self)
     }
 
 }

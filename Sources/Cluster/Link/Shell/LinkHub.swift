@@ -22,6 +22,9 @@ package final class LinkHub {
     private var incoming: [ObjectIdentifier: IncomingLink] = [:]
     private var heartbeat: RepeatedTask?
     private var lastStream: UInt64 = 0
+    /// Who waits for the peers to follow the own table.
+    var barrier = TableBarrier<() -> Void>()
+    var isBarrierTimerArmed = false
     private var isStopping = false
     private var stopped: EventLoopPromise<Void>?
 
@@ -159,6 +162,7 @@ package final class LinkHub {
         peer.host.detach()
         peer.incoming?.close(.superseded)
         peer.outgoing.stopNow()
+        self.releaseBarrier()
         guard keepsState else { return }
         self.gone[peer.name] = GonePeer(
             epoch: peer.epoch,
@@ -180,6 +184,11 @@ package final class LinkHub {
     package func ownTableChanged(_ changes: [TableChange]) {
         self.ownTable.apply(changes)
         for peer in self.peers.values { peer.outgoing.drain() }
+    }
+
+    /// The number up to which every linked peer has followed the own table.
+    var tableAcknowledged: UInt64 {
+        self.peers.values.reduce(.max) { $1.outgoing.phase == .up ? min($0, $1.outgoing.tableAcknowledged) : $0 }
     }
 
     // MARK: Links in

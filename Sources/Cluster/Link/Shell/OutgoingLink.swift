@@ -50,7 +50,7 @@ package final class OutgoingLink {
     private var lastHeard = NIODeadline.now()
     private var isDrainScheduled = false
     /// How far the peer says it has followed this node's table.
-    private var tableAcknowledged: UInt64 = 0
+    private(set) var tableAcknowledged: UInt64 = 0
 
     private var connects: UInt64 = 0
     private var snapshotsSent: UInt64 = 0
@@ -137,10 +137,11 @@ package final class OutgoingLink {
         if wasConnected {
             self.downSince = .now()
             self.sender.onDisconnected()
-            self.hub.logger.info("link lost", metadata: ["peer": "\(self.name)"])
         }
         self.forgetConnection()
+        if wasConnected { self.log("link lost") }
         self.phase = .waiting
+        self.hub.releaseBarrier()
         let instruction = self.connector.onDown(
             ending,
             wasConnected: wasConnected,
@@ -194,6 +195,7 @@ package final class OutgoingLink {
         case (.up, .acknowledgement(let sequence, let tableSequence)):
             try self.sender.onAcknowledged(sequence)
             self.tableAcknowledged = tableSequence
+            self.hub.releaseBarrier()
             self.reportCongestion()
             if self.isStopping { self.stopIfDone() }
         case (.up, .snapshotRequest):
@@ -380,6 +382,7 @@ package final class OutgoingLink {
         }
         self.report(lost: self.sender.onPeerGone())
         self.forgetConnection()
+        self.log("link closed")
         self.phase = .stopped
         channel?.close(promise: nil)
         self.hub.onOutgoingStopped(self)
@@ -397,6 +400,19 @@ package final class OutgoingLink {
         statistics.queuedMessages = self.sender.messages
         statistics.isCongested = self.sender.isCongested
         statistics.tableAcknowledged = self.tableAcknowledged
+    }
+
+    /// Logs the end of a connection with what has been sent to the peer so far.
+    private func log(_ event: Logger.Message) {
+        self.hub.logger.info(
+            event,
+            metadata: [
+                "peer": "\(self.name)",
+                "messages": "\(self.sender.counters.sent)",
+                "bytes": "\(self.bytesRaw)",
+                "bytesOnTheLink": "\(self.bytesSent)",
+            ]
+        )
     }
 
     private func report(lost: Int) {
