@@ -63,7 +63,7 @@ let package = Package(
         .testTarget(name: "ProtocolTests", dependencies: ["Protocol", nioCore], swiftSettings: settings),
         .testTarget(
             name: "LocalBrokerTests",
-            dependencies: ["LocalBroker", "Protocol", nioCore, nioPosix, nioEmbedded],
+            dependencies: ["LocalBroker", "Protocol", nioCore, nioPosix, nioEmbedded, logging],
             swiftSettings: settings
         ),
         .testTarget(

@@ -1,0 +1,68 @@
+import NIOCore
+import Protocol
+import Testing
+
+@testable import LocalBroker
+
+@Suite("The order of packets")
+struct ConnectionCoreTests {
+    private static let serverOnly: Set<PacketType> = [.connAck, .subAck, .unsubAck, .pingResp]
+
+    private func core(_ phase: ConnectionCore.Phase) -> ConnectionCore {
+        var core = ConnectionCore()
+        if phase != .awaitingConnect { core.onConnectTaken() }
+        if phase == .connected { core.onConnected(keepAliveSeconds: 10) }
+        if phase == .closed { core.onClosed() }
+        return core
+    }
+
+    @Test("what only a server sends is refused in every phase", arguments: serverOnly)
+    func serverPackets(type: PacketType) {
+        for phase in [ConnectionCore.Phase.awaitingConnect, .connecting, .connected, .closed] {
+            #expect(self.core(phase).onPacket(type) == .refuse(.protocolError, requirement: "MQTT 2.1.2"))
+        }
+    }
+
+    @Test(
+        "each packet of a client has its verdict in each phase",
+        arguments: PacketType.allCases.filter { !serverOnly.contains($0) }
+    )
+    func clientPackets(type: PacketType) {
+        let first = self.core(.awaitingConnect).onPacket(type)
+        #expect(first == (type == .connect ? .handle : .refuse(.protocolError, requirement: "MQTT-3.1.0-1")))
+        #expect(self.core(.connecting).onPacket(type) == .hold)
+        #expect(self.core(.closed).onPacket(type) == .hold)
+        let connected: ConnectionCore.PacketVerdict =
+            switch type {
+            case .connect: .refuse(.protocolError, requirement: "MQTT-3.1.0-2")
+            case .auth: .refuse(.protocolError, requirement: "MQTT-4.12.0-6")
+            default: .handle
+            }
+        #expect(self.core(.connected).onPacket(type) == connected)
+    }
+
+    @Test("one and a half keep-alives are allowed in silence, rounded up, and 0 means for ever")
+    func silence() {
+        for (keepAlive, limit) in [(0, 0), (1, 2), (10, 15), (11, 17), (65_535, 98_303)] as [(UInt16, Int)] {
+            var core = ConnectionCore()
+            core.onConnectTaken()
+            core.onConnected(keepAliveSeconds: keepAlive)
+            #expect(core.silenceLimitSeconds == limit)
+        }
+    }
+}
+
+@Suite("How long publishers are slowed for a receiver")
+struct CongestionTests {
+    @Test("for the grace, then no more until the receiver has caught up once")
+    func grace() {
+        var congestion = Congestion()
+        let start = NIODeadline.uptimeNanoseconds(0)
+        #expect(congestion.slowsPublishers(now: start) == true)
+        #expect(congestion.slowsPublishers(now: start + .milliseconds(499)) == true)
+        #expect(congestion.slowsPublishers(now: start + .milliseconds(500)) == false)
+        #expect(congestion.slowsPublishers(now: start + .seconds(100)) == false)
+        congestion.end()
+        #expect(congestion.slowsPublishers(now: start + .seconds(101)) == true)
+    }
+}
