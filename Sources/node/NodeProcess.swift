@@ -85,7 +85,8 @@ struct NodeProcess {
     private var bindHost: String { self.options.bind ?? Self.anyAddress }
 
     /// Where IPv6 is switched off, as in many containers, not even its wildcard address resolves.
-    private static let anyAddress = (try? SocketAddress.makeAddressResolvingHost("::", port: 0)) == nil ? "0.0.0.0" : "::"
+    private static let anyAddress =
+        (try? SocketAddress.makeAddressResolvingHost("::", port: 0)) == nil ? "0.0.0.0" : "::"
 
     private func cluster(port: Int) -> ClusterConfiguration {
         var configuration = ClusterConfiguration(

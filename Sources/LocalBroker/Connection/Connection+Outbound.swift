@@ -36,6 +36,7 @@ extension Connection {
         }
         guard self.backlog + size <= self.shard.shared.configuration.maximumQueuedBytes else {
             self.shard.statistics.droppedSlowConsumer += 1
+            self.logDrop("more bytes wait for it than are allowed")
             return false
         }
         return true
@@ -85,6 +86,7 @@ extension Connection {
             return false
         }
         self.shard.statistics.messagesSent &+= 1
+        self.messagesTaken &+= 1
         self.append { header.encode(message, into: &$0) }
         return true
     }

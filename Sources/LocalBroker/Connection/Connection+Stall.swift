@@ -10,31 +10,45 @@ enum StallReason {
 
 /// Since when a receiver has had more waiting than it should.
 ///
-/// Its publishers are slowed for as long as the grace; a receiver that has not caught up by then costs itself: beyond its
-/// limit messages are dropped, and nobody waits.
+/// Its publishers are slowed as long as it takes a good part of its limit in every grace; a receiver that takes less costs
+/// itself: beyond its limit messages are dropped, and nobody waits.
 struct Congestion {
     static let grace = TimeAmount.milliseconds(500)
+    /// The part of its limit that a receiver must take within the grace: with the defaults a mebibyte or 1562 messages.
+    static let takenMin = 64
 
     private var since: NIODeadline?
+    private var takenBefore: UInt64 = 0
+    private var isGivenUp = false
 
     /// The receiver has caught up.
     mutating func end() {
         self.since = nil
+        self.isGivenUp = false
     }
 
     /// Whether publishers should be slowed for a receiver that has too much waiting.
-    mutating func slowsPublishers(now: NIODeadline) -> Bool {
-        guard let since else {
+    ///
+    /// - Parameters:
+    ///   - taken: what the receiver has taken since it connected, in the unit of `limit`.
+    ///   - limit: what may wait for it.
+    mutating func slowsPublishers(taken: UInt64, limit: Int, now: NIODeadline) -> Bool {
+        guard !self.isGivenUp else { return false }
+        guard let since, now - since < Self.grace else {
+            self.isGivenUp = self.since != nil && taken - self.takenBefore < UInt64(limit / Self.takenMin)
             self.since = now
-            return true
+            self.takenBefore = taken
+            return !self.isGivenUp
         }
-        return now - since < Self.grace
+        return true
     }
 }
 
 extension Connection {
-    /// How long a publisher is left unread before it is looked at again.
+    /// How long a publisher is left unread before it is looked at again: each time in a row twice as long, up to 80 ms, as
+    /// many publishers of one receiver bring a message each when they are looked at.
     static let stallTime = TimeAmount.milliseconds(5)
+    static let stallDoublingsMax = 4
 
     /// Stops reading from a publisher whose messages cannot be taken in, and looks again in a moment.
     func stall(_ reason: StallReason) {
@@ -42,7 +56,9 @@ extension Connection {
         self.isStalled = true
         self.setReading(false)
         let bound = NIOLoopBound(self, eventLoop: self.shard.eventLoop)
-        self.shard.eventLoop.scheduleTask(in: Self.stallTime) { bound.value.endStall(reason) }
+        let time = TimeAmount.nanoseconds(Self.stallTime.nanoseconds << Int64(self.stallsInRow))
+        self.stallsInRow = min(self.stallsInRow + 1, Self.stallDoublingsMax)
+        self.shard.eventLoop.scheduleTask(in: time) { bound.value.endStall(reason) }
     }
 
     private func endStall(_ reason: StallReason) {
@@ -53,6 +69,7 @@ extension Connection {
             self.stall(reason)
         } else {
             self.resume()
+            if !self.isStalled { self.stallsInRow = 0 }
         }
     }
 }

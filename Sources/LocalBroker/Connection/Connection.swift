@@ -54,7 +54,15 @@ final class Connection: ChannelInboundHandler {
     var isStalled = false
     /// The client has closed its side: what it sent is all there is, so nobody is slowed by waiting.
     private(set) var isEnding = false
-    var congestion = Congestion()
+    /// How often in a row the client was stalled as soon as it was read from.
+    var stallsInRow = 0
+    /// Whether the client is too slow for the bytes, or for the number of messages, that come for it.
+    var byteCongestion = Congestion()
+    var messageCongestion = Congestion()
+    private(set) var bytesTaken: UInt64 = 0
+    var messagesTaken: UInt64 = 0
+    /// The second before which no dropped message of the client is logged again.
+    private var nextDropLog = 0
 
     init(shard: Shard) {
         self.shard = shard
@@ -346,6 +354,13 @@ final class Connection: ChannelInboundHandler {
         if let session = self.session.take() { self.shard.onDisconnected(session, will: will) }
     }
 
+    /// Says, at most once a minute, that messages for the client are dropped.
+    func logDrop(_ reason: String) {
+        guard self.shard.now.seconds >= self.nextDropLog else { return }
+        self.nextDropLog = self.shard.now.seconds + 60
+        self.shard.logger.warning("dropping messages for a client: \(reason)", metadata: self.metadata)
+    }
+
     var metadata: Logger.Metadata {
         ["client": "\(self.clientID)", "address": "\(self.remoteAddress.map { "\($0)" } ?? "unknown")"]
     }
@@ -387,6 +402,7 @@ final class Connection: ChannelInboundHandler {
     func flush() {
         guard self.isWritable, let context = self.context, self.outbound.readableBytes > 0 else { return }
         self.shard.statistics.bytesSent &+= UInt64(self.outbound.readableBytes)
+        self.bytesTaken &+= UInt64(self.outbound.readableBytes)
         let buffer = self.outbound
         self.outbound = ByteBuffer()
         if self.descriptor >= 0 {

@@ -227,6 +227,7 @@ extension Shard {
             session.state.log.byteCount + message.payload.count < configuration.maximumQueuedBytes
         else {
             self.statistics.droppedQueueFull += 1
+            session.connection?.logDrop("its queue is full")
             return
         }
         session.state.log.append(
@@ -238,17 +239,30 @@ extension Shard {
         guard let connection = session.connection else { return }
         connection.pump()
         self.slowPublishers(connection, backlog: session.state.log.byteCount)
+        self.slowPublishers(
+            &connection.messageCongestion,
+            backlog: session.state.log.waitingCount,
+            limit: configuration.maximumQueuedMessages,
+            taken: connection.messagesTaken
+        )
     }
 
-    /// Notes that the publisher at hand should be slowed if the receiver has too much waiting.
-    func slowPublishers(_ connection: Connection, backlog: Int) {
-        guard backlog > self.shared.configuration.maximumQueuedBytes / 4 else {
-            connection.congestion.end()
+    /// Notes that the publisher at hand should be slowed if the receiver has too many bytes waiting.
+    private func slowPublishers(_ connection: Connection, backlog: Int) {
+        self.slowPublishers(
+            &connection.byteCongestion,
+            backlog: backlog,
+            limit: self.shared.configuration.maximumQueuedBytes,
+            taken: connection.bytesTaken
+        )
+    }
+
+    private func slowPublishers(_ congestion: inout Congestion, backlog: Int, limit: Int, taken: UInt64) {
+        guard backlog > limit / 4 else {
+            congestion.end()
             return
         }
-        if connection.congestion.slowsPublishers(now: self.now) {
-            self.stallRequest = .slowConsumer
-        }
+        if congestion.slowsPublishers(taken: taken, limit: limit, now: self.now) { self.stallRequest = .slowConsumer }
     }
 
     // MARK: To peers

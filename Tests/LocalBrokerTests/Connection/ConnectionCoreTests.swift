@@ -54,15 +54,29 @@ struct ConnectionCoreTests {
 
 @Suite("How long publishers are slowed for a receiver")
 struct CongestionTests {
+    private let start = NIODeadline.uptimeNanoseconds(0)
+
+    private func slows(_ congestion: inout Congestion, taken: UInt64, after milliseconds: Int64) -> Bool {
+        congestion.slowsPublishers(taken: taken, limit: 640, now: self.start + .milliseconds(milliseconds))
+    }
+
     @Test("for the grace, then no more until the receiver has caught up once")
     func grace() {
         var congestion = Congestion()
-        let start = NIODeadline.uptimeNanoseconds(0)
-        #expect(congestion.slowsPublishers(now: start) == true)
-        #expect(congestion.slowsPublishers(now: start + .milliseconds(499)) == true)
-        #expect(congestion.slowsPublishers(now: start + .milliseconds(500)) == false)
-        #expect(congestion.slowsPublishers(now: start + .seconds(100)) == false)
+        #expect(self.slows(&congestion, taken: 0, after: 0) == true)
+        #expect(self.slows(&congestion, taken: 9, after: 499) == true)
+        #expect(self.slows(&congestion, taken: 9, after: 500) == false)
+        #expect(self.slows(&congestion, taken: 1000, after: 100_000) == false)
         congestion.end()
-        #expect(congestion.slowsPublishers(now: start + .seconds(101)) == true)
+        #expect(self.slows(&congestion, taken: 1000, after: 101_000) == true)
+    }
+
+    @Test("for as long as it takes a good part of its limit in every grace")
+    func progress() {
+        var congestion = Congestion()
+        for step in 0..<10 as Range<Int64> {
+            #expect(self.slows(&congestion, taken: UInt64(step) * 10, after: step * 500) == true)
+        }
+        #expect(self.slows(&congestion, taken: 99, after: 5000) == false)
     }
 }
