@@ -48,7 +48,10 @@ extension Connection {
                     into: &$0
                 )
             }
-            connection.session?.state.retained += retained
+            // The client may have unsubscribed while the answer waited for the peers. [MQTT-3.10.4-2]
+            if let session = connection.session, !retained.isEmpty {
+                session.state.retained += retained.filter { session.state.subscriptions[$0.filter] != nil }
+            }
             connection.pump()
         }
     }

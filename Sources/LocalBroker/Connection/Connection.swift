@@ -33,10 +33,10 @@ final class Connection: ChannelInboundHandler {
     /// Noted for the end of the tick.
     var isDirty = false
 
-    private var lastRead = NIODeadline.now()
+    var lastRead = NIODeadline.now()
     /// When the connection is to be looked at, and when its timer is due; 0 for none.
-    private var checkSeconds = 0
-    private var timerSeconds = 0
+    var checkSeconds = 0
+    var timerSeconds = 0
     /// The buffer that NIO reads into first; holding it makes NIO use the shard's from then on (`ReadBufferPool`).
     private var firstBuffer: ByteBuffer?
     /// The beginning of a packet whose rest has not been read.
@@ -256,51 +256,6 @@ final class Connection: ChannelInboundHandler {
     }
 
     // MARK: Ending
-
-    /// A second look after the time that was allowed for CONNECT, or for silence.
-    func onTimer() {
-        let now = self.shard.now.seconds
-        // One timer counts; another one was set before it and is over.
-        guard now >= self.timerSeconds else { return }
-        self.timerSeconds = 0
-        guard now >= self.checkSeconds else {
-            self.check(atSeconds: self.checkSeconds)
-            return
-        }
-        switch self.core.phase {
-        case .awaitingConnect, .connecting:
-            self.shard.logger.info("client did not complete CONNECT in time", metadata: self.metadata)
-            self.close()
-        case .connected:
-            guard self.core.silenceLimitSeconds > 0 else { return }
-            // A client that is not read from cannot be heard.
-            if self.isStalled { self.lastRead = self.shard.now }
-            if self.shard.now - self.lastRead >= .seconds(Int64(self.core.silenceLimitSeconds)) {
-                self.shard.logger.info("client was silent beyond its keep-alive", metadata: self.metadata)
-                self.disconnect(.keepAliveTimeout)
-            } else {
-                self.scheduleSilenceCheck()
-            }
-        case .closed:
-            self.close()
-        }
-    }
-
-    private func scheduleSilenceCheck() {
-        guard self.core.silenceLimitSeconds > 0 else { return }
-        let due = self.lastRead + .seconds(Int64(self.core.silenceLimitSeconds))
-        self.check(atSeconds: due.seconds + 1)
-    }
-
-    /// Asks for a look at a later second, in place of any that was asked for before.
-    private func check(atSeconds second: Int) {
-        self.checkSeconds = second
-        let now = self.shard.now.seconds
-        let next = min(second, now + Shard.timerReachSeconds)
-        guard self.timerSeconds <= now || self.timerSeconds > next else { return }
-        self.timerSeconds = next
-        self.shard.timers.schedule(.connection(self.id), atSeconds: next)
-    }
 
     /// The peer broke a rule: tells it which where the version can, and closes. [MQTT-4.13.1-1]
     func fail(_ error: ProtocolError) {

@@ -122,9 +122,37 @@ struct PeerTests {
     private final class Recorder: BrokerObserver {
         let changes = Mutex<[RouteChange]>([])
 
+        let waiting = Mutex<[@Sendable () -> Void]>([])
+
         func routesChanged(_ changes: [RouteChange]) {
             self.changes.withLock { $0 += changes }
         }
+
+        func whenPeersKnow(_ done: @escaping @Sendable () -> Void) {
+            self.waiting.withLock { $0.append(done) }
+        }
+    }
+
+    @Test("SUBACK waits for the peers; a client that unsubscribes meanwhile gets no retained message after it")
+    func subAckWaits() async throws {
+        let recorder = Recorder()
+        let inner = try await Broker.make(configuration: .test())
+        inner.setObserver(recorder)
+        try await inner.openListeners()
+        let broker = TestBroker(broker: inner, address: try #require(inner.addresses.first))
+        _ = try await broker.attachPeer("b")
+        try await broker.connect("p").publish("t", "x", retain: true)
+        let client = try await broker.connect("a")
+        try await client.send(
+            .subscribe(Subscribe(packetID: 1, subscriptions: [.init(filter: "t", maximumQoS: .atLeastOnce)])),
+            .unsubscribe(Unsubscribe(packetID: 2, filters: ["t"]))
+        )
+        try await client.expect(.unsubAck(UnsubAck(packetID: 2, reasons: [.success])))
+        try await client.expectNothing()
+        for done in recorder.waiting.withLock({ $0 }) { done() }
+        try await client.expect(.subAck(SubAck(packetID: 1, reasons: [.grantedQoS1])))
+        try await client.expectNothing()
+        await inner.stop()
     }
 
     @Test("the observer is told of a filter's first and last client and its highest QoS, not of a moving session")

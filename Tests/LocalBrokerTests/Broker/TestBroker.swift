@@ -91,6 +91,8 @@ extension BrokerConfiguration {
         configuration.shards = 3
         configuration.listeners = [.init(host: "127.0.0.1", port: 0)]
         configuration.logger.logLevel = .critical
+        // A test may have to wait long for its turn when all run at once.
+        configuration.connectTimeoutSeconds = 120
         configure(&configuration)
         return configuration
     }
@@ -121,7 +123,7 @@ extension Connect {
 /// Waits for a condition, which is asked again after each millisecond.
 func eventually(_ condition: () async throws -> Bool) async throws -> Bool {
     let loop = MultiThreadedEventLoopGroup.singleton.any()
-    let deadline = NIODeadline.now() + .seconds(20)
+    let deadline = NIODeadline.now() + .seconds(60)
     while NIODeadline.now() < deadline {
         if try await condition() { return true }
         try await loop.scheduleTask(in: .milliseconds(1)) {}.futureResult.get()

@@ -25,7 +25,7 @@ final class TestClient: Sendable {
     let version: ProtocolVersion
     let channel: any Channel
     private let state = Mutex(State())
-    private static let deadline = TimeAmount.seconds(20)
+    private static let deadline = TimeAmount.seconds(60)
 
     init(to address: SocketAddress, version: ProtocolVersion, receiveBuffer: Int? = nil) async throws {
         var bootstrap = ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)

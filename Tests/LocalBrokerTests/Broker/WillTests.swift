@@ -73,11 +73,13 @@ struct WillTests {
         try await TestBroker.run { broker in
             let watcher = try await self.watcher(broker)
             try await broker.connect("a", keeps: true, will: self.will(delay: 1)).abort()
-            try await broker.connect("b", keeps: true, will: self.will(delay: 1)).abort()
+            try await broker.connect("b", keeps: true, will: self.will(delay: 1000)).abort()
             #expect(try await eventually { try await broker.shard(of: "b") == nil })
             let back = try await broker.reconnect("b")
             try await watcher.expectMessage("will", "gone")
-            try await back.expectNothing()
+            // The session's end would bring it about if it were still there.
+            try await back.disconnect(expiry: 0)
+            #expect(try await eventually { broker.sessionCount == 2 })
             try await watcher.expectNothing()
         }
     }

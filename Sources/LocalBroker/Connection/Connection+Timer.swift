@@ -1,0 +1,51 @@
+import Logging
+import NIOCore
+import Protocol
+
+/// The time a client may take: for CONNECT, between packets, and to read why it is closed.
+extension Connection {
+    /// A second look after the time that was allowed for CONNECT, or for silence.
+    func onTimer() {
+        let now = self.shard.now.seconds
+        // One timer counts; another one was set before it and is over.
+        guard now >= self.timerSeconds else { return }
+        self.timerSeconds = 0
+        guard now >= self.checkSeconds else {
+            self.check(atSeconds: self.checkSeconds)
+            return
+        }
+        switch self.core.phase {
+        case .awaitingConnect, .connecting:
+            self.shard.logger.info("client did not complete CONNECT in time", metadata: self.metadata)
+            self.close()
+        case .connected:
+            guard self.core.silenceLimitSeconds > 0 else { return }
+            // A client that is not read from cannot be heard.
+            if self.isStalled { self.lastRead = self.shard.now }
+            if self.shard.now - self.lastRead >= .seconds(Int64(self.core.silenceLimitSeconds)) {
+                self.shard.logger.info("client was silent beyond its keep-alive", metadata: self.metadata)
+                self.disconnect(.keepAliveTimeout)
+            } else {
+                self.scheduleSilenceCheck()
+            }
+        case .closed:
+            self.close()
+        }
+    }
+
+    func scheduleSilenceCheck() {
+        guard self.core.silenceLimitSeconds > 0 else { return }
+        let due = self.lastRead + .seconds(Int64(self.core.silenceLimitSeconds))
+        self.check(atSeconds: due.seconds + 1)
+    }
+
+    /// Asks for a look at a later second, in place of any that was asked for before.
+    func check(atSeconds second: Int) {
+        self.checkSeconds = second
+        let now = self.shard.now.seconds
+        let next = min(second, now + Shard.timerReachSeconds)
+        guard self.timerSeconds <= now || self.timerSeconds > next else { return }
+        self.timerSeconds = next
+        self.shard.timers.schedule(.connection(self.id), atSeconds: next)
+    }
+}
