@@ -28,7 +28,7 @@ public struct BrokerConfiguration: Sendable {
     public var shards: Int?
     /// The largest packet taken from a client, in bytes. [MQTT-3.2.2-15]
     public var maximumPacketSize = 1024 * 1024
-    /// Levels of a topic name or filter.
+    /// Levels of a topic filter; a subscription with more is refused.
     public var maximumTopicLevels = 128
     /// Topic filters that one client may subscribe to; beyond it SUBACK says 0x97.
     public var maximumSubscriptions = 100_000

@@ -96,6 +96,11 @@ struct NodeProcess {
         )
         configuration.bindHost = self.bindHost
         configuration.linkPort = port
+        // What a client may publish here must fit through the links, with the record's own header.
+        let frameBytesMax = max(configuration.links.frameBytesMax, self.options.maxPacketSize + 64 * 1024)
+        configuration.links.frameBytesMax = frameBytesMax
+        configuration.links.sender.recordBytesMax = frameBytesMax
+        configuration.links.sender.bytesMax = max(configuration.links.sender.bytesMax, 2 * frameBytesMax)
         switch self.options.linkCompression {
         case .level(let level): configuration.links.compressionLevel = Int32(level)
         case .off: configuration.links.compressionLevel = nil

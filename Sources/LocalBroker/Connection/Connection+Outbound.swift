@@ -5,7 +5,8 @@ import Protocol
 extension Connection {
     /// Sends a message that is encoded already.
     func send(encoded bytes: UnsafeRawBufferPointer) {
-        guard self.takes(bytes.count) else { return }
+        // Nothing is what a message larger than MQTT allows is encoded to.
+        guard self.takes(bytes.isEmpty ? .max : bytes.count) else { return }
         self.shard.statistics.messagesSent &+= 1
         self.append { $0.writeBytes(bytes) }
     }
@@ -133,13 +134,14 @@ extension PublishHeader {
         )
     }
 
+    /// Appends the packet; nothing if it is larger than MQTT allows, as a message can become on its way from a client of
+    /// MQTT 3 to one of MQTT 5.
     func encode(_ message: MessageView, into buffer: inout ByteBuffer) {
-        let size = self.encode(
+        self.encode(
             topic: message.topic,
             properties: message.properties,
             payload: message.payload,
             into: &buffer
         )
-        precondition(size > 0, "a message is no larger than the packet it came in, which had a limit")
     }
 }
