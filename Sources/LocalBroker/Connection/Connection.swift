@@ -105,6 +105,9 @@ final class Connection: ChannelInboundHandler {
         self.onWritable()
     }
 
+    /// Nobody behind this handler waits for it: the tick's end writes.
+    func channelReadComplete(context: ChannelHandlerContext) {}
+
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         let buffer = self.unwrapInboundIn(data)
         if self.firstBuffer == nil { self.firstBuffer = buffer }
