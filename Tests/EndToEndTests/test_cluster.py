@@ -10,6 +10,8 @@ def test_a_retained_message_reaches_nodes_that_join_later(cluster):
     topic = unique("late")
     mosquitto_pub(second, topic, "early", 1, "5", retain=True)
     late = cluster.node(join=[first])
+    # A node serves clients while it still fetches what the others hold.
+    until(lambda: retained_value(late, topic) == "early", f"{late.name} has the retained message")
     with Subscriber(late, topic, 1) as subscriber:
         assert subscriber.line() == f"{topic}|1|1|early"
 
