@@ -17,8 +17,6 @@ public struct BrokerConfiguration: Sendable {
         }
     }
 
-    /// What the node calls itself in logs and in client identifiers that it assigns.
-    public var name = "dunlin"
     /// Where clients connect. Empty for none.
     public var listeners = [Listener(host: "0.0.0.0", port: 1883)]
     /// Event loops that share the clients; nil for one for every two cores.

@@ -1,5 +1,4 @@
 import ArgumentParser
-import Cluster
 import LocalBroker
 import Logging
 import NIOCore

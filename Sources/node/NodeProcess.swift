@@ -66,7 +66,6 @@ struct NodeProcess {
 
     private var brokerConfiguration: BrokerConfiguration {
         var configuration = BrokerConfiguration()
-        configuration.name = self.name
         configuration.listeners = []
         if case .number(let port) = self.options.mqttPort {
             configuration.listeners = [.init(host: self.bindHost, port: port)]
