@@ -19,6 +19,7 @@ package final class ClusterService: Sendable {
     private let loop: any EventLoop
     private let state: NIOLoopBound<Links>
     private let ring: Ring
+    private let broker: Broker
     /// Where links are accepted.
     package let linkAddress: SocketAddress
 
@@ -46,8 +47,9 @@ package final class ClusterService: Sendable {
         }
     }
 
-    private init(loop: any EventLoop, state: NIOLoopBound<Links>, ring: Ring, linkAddress: SocketAddress) {
-        self.loop = loop
+    private init(broker: Broker, state: NIOLoopBound<Links>, ring: Ring, linkAddress: SocketAddress) {
+        self.broker = broker
+        self.loop = broker.linkLoop
         self.state = state
         self.ring = ring
         self.linkAddress = linkAddress
@@ -82,7 +84,7 @@ package final class ClusterService: Sendable {
             let address = try await loop.flatSubmit {
                 bound.value.hub.listen(host: configuration.bindHost, port: configuration.linkPort)
             }.get()
-            return ClusterService(loop: loop, state: bound, ring: ring, linkAddress: address)
+            return ClusterService(broker: broker, state: bound, ring: ring, linkAddress: address)
         } catch {
             throw ClusterError.cannotListen(
                 host: configuration.bindHost,
@@ -102,6 +104,18 @@ package final class ClusterService: Sendable {
         self.ring.set(nil)
         // Fails only if the loop is gone, and the links with it.
         try? await self.loop.flatSubmit { self.state.value.hub.stop() }.get()
+    }
+
+    /// Waits until the broker has the subscriptions and retained messages of the members that are found, so that clients
+    /// it serves from then on miss nothing; for the first member that is found if there is none.
+    ///
+    /// - Returns: false if that took longer than `timeout`.
+    package func firstSync(within timeout: TimeAmount) async -> Bool {
+        // Fails only if the loop is gone.
+        let isInStep = try? await self.loop.flatSubmit { self.state.value.hub.whenInStep(within: timeout) }.get()
+        guard isInStep == true else { return false }
+        await self.broker.peerRoutesApplied()
+        return true
     }
 
     // MARK: The ring

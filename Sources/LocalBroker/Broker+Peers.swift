@@ -51,6 +51,13 @@ extension Broker {
         self.shared.routes.apply([.replacePeer(Shard.subscriberID(ofPeer: peer), all)])
     }
 
+    /// Waits until publishes see all that was applied and replaced before. On any loop.
+    package func peerRoutesApplied() async {
+        await withCheckedContinuation { continuation in
+            self.shared.routes.apply([], published: { continuation.resume() })
+        }
+    }
+
     /// Says whether the link to a peer is full: clients whose QoS 1 and 2 messages it must carry are not read from meanwhile.
     package func setCongested(_ peer: PeerSlot, _ isCongested: Bool) {
         self.shared.congestedPeers.set(peer, isCongested: isCongested)

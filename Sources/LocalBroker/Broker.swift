@@ -32,7 +32,8 @@ public final class Broker: Sendable {
     public static func start(configuration: BrokerConfiguration) async throws -> Broker {
         let broker = try await Self.make(configuration: configuration)
         do {
-            try await broker.openListeners()
+            try await broker.bindListeners()
+            await broker.acceptClients()
         } catch {
             await broker.stop()
             throw error
@@ -62,8 +63,10 @@ public final class Broker: Sendable {
         return Broker(shared: shared, shards: shards, group: group)
     }
 
-    /// Opens the configured listeners.
-    package func openListeners() async throws {
+    /// Opens the configured listeners. Who connects waits until `acceptClients`.
+    ///
+    /// - Throws: `BrokerError` if an address cannot be listened on.
+    package func bindListeners() async throws {
         for listener in self.shared.configuration.listeners {
             let channel: any Channel
             do {
@@ -79,6 +82,14 @@ public final class Broker: Sendable {
         }
     }
 
+    /// Serves clients from now on, first those that wait already.
+    package func acceptClients() async {
+        for channel in self.listeners.withLockedValue({ $0 }) {
+            // It fails only if the channel is closed already.
+            try? await channel.setOption(.autoRead, value: true).get()
+        }
+    }
+
     /// Where the broker listens, with the ports that were found where 0 was asked for.
     public var addresses: [SocketAddress] {
         self.listeners.withLockedValue { $0.compactMap(\.localAddress) }
@@ -91,6 +102,7 @@ public final class Broker: Sendable {
             .serverChannelOption(.backlog, value: 4096)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelOption(.maxMessagesPerRead, value: 64)
+            .serverChannelOption(.autoRead, value: false)
             .serverChannelInitializer { channel in
                 // Out of descriptors, the listener waits for some to be freed instead of asking for ever.
                 channel.eventLoop.makeCompletedFuture {

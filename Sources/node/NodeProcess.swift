@@ -51,7 +51,7 @@ struct NodeProcess {
             if case .number(let port) = self.options.linkPort, self.options.gossipPort != .off {
                 cluster = try await ClusterService.start(broker: broker, configuration: self.cluster(port: port))
             }
-            try await broker.openListeners()
+            try await broker.bindListeners()
             if case .number(let port) = self.options.gossipPort {
                 ring = try await self.startGossip(port: port, cluster: cluster, broker: broker)
             }
@@ -60,7 +60,6 @@ struct NodeProcess {
             await broker.stop()
             throw error
         }
-        self.printReady(broker: broker, cluster: cluster, ring: ring)
         try await self.serve(broker: broker, cluster: cluster, ring: ring)
     }
 
@@ -169,6 +168,23 @@ struct NodeProcess {
         Output.write(fields.joined(separator: " ") + "\n", to: STDOUT_FILENO)
     }
 
+    /// Clients are served when the node has what the others have, so that the first of them miss nothing; where nobody
+    /// answers within a bound, alone.
+    private func beginServing(broker: Broker, cluster: ClusterService?, ring: GossipNode?) async {
+        if let cluster, ring != nil, !self.options.join.isEmpty {
+            let timeout = Self.firstSyncTimeout
+            if await !cluster.firstSync(within: timeout) {
+                let seconds = timeout.nanoseconds / 1_000_000_000
+                self.logger.notice("serving clients before other nodes are in step: none was within \(seconds) s")
+            }
+        }
+        guard !Task.isShuttingDownGracefully else { return }
+        await broker.acceptClients()
+        self.printReady(broker: broker, cluster: cluster, ring: ring)
+    }
+
+    private static let firstSyncTimeout = TimeAmount.seconds(2)
+
     private var watch: Watch { Watch(errors: self.fatalErrors.stream) }
 
     private func serve(broker: Broker, cluster: ClusterService?, ring: GossipNode?) async throws {
@@ -178,15 +194,21 @@ struct NodeProcess {
             configuration: .init(
                 services: [
                     .init(service: self.watch, failureTerminationBehavior: .gracefullyShutdownGroup),
-                    .init(service: Stopping { await broker.stop() }),
+                    .init(service: Step(stop: broker.stop)),
                     .init(
-                        service: Stopping {
+                        service: Step(stop: {
                             await ring?.leave()
                             await ring?.shutdown()
+                        })
+                    ),
+                    .init(service: Step(stop: { await cluster?.stop() })),
+                    .init(
+                        service: Step {
+                            await self.beginServing(broker: broker, cluster: cluster, ring: ring)
+                        } stop: {
+                            await broker.closeClients()
                         }
                     ),
-                    .init(service: Stopping { await cluster?.stop() }),
-                    .init(service: Stopping { await broker.closeClients() }),
                 ],
                 gracefulShutdownSignals: [.sigterm, .sigint],
                 logger: self.logger
@@ -231,15 +253,18 @@ private struct Watch: Service {
     }
 }
 
-/// Something that runs on its own and is stopped in its turn.
-private struct Stopping: Service {
+/// Something that is stopped in its turn; until then it runs on its own.
+private struct Step: Service {
+    let start: @Sendable () async -> Void
     let stop: @Sendable () async -> Void
 
-    init(_ stop: @escaping @Sendable () async -> Void) {
+    init(start: @escaping @Sendable () async -> Void = {}, stop: @escaping @Sendable () async -> Void) {
+        self.start = start
         self.stop = stop
     }
 
     func run() async throws {
+        await self.start()
         try await gracefulShutdown()
         await self.stop()
     }

@@ -44,7 +44,8 @@ struct TestNode: Sendable {
             onEvent: { cluster.onMembership($0) }
         )
         cluster.follow(ring)
-        try await broker.openListeners()
+        try await broker.bindListeners()
+        await broker.acceptClients()
         return TestNode(name: name, broker: broker, cluster: cluster, ring: ring, proxy: proxy)
     }
 
@@ -133,6 +134,29 @@ struct ClusterServiceTests {
             try await client.close()
         }
         for node in [a, b, c] { await node.stop() }
+    }
+
+    @Test("After the first sync a joining node has all retained messages and sends to all subscribers")
+    func firstSync() async throws {
+        let a = try await TestNode.start("a")
+        let publisher = try await a.connect("p")
+        let count = 20_000
+        for number in 0..<count { publisher.publish("r/\(number)", "kept", qos: 0, retain: true) }
+        let subscriber = try await a.connect("s")
+        #expect(try await subscriber.subscribe("t", qos: 1))
+        #expect(try await eventually { a.broker.retained.count == count })
+        #expect(await !a.cluster.firstSync(within: .milliseconds(1)), "nobody is there to be in step with")
+
+        let b = try await TestNode.start("b", seed: a)
+        #expect(await b.cluster.firstSync(within: .seconds(20)))
+        #expect(b.broker.retained.count == count)
+        try await b.connect("q").publish("t", "at once", qos: 0)
+        #expect(
+            try await eventually {
+                subscriber.messages == [.init(topic: "t", payload: "at once", qos: 0, retain: false)]
+            }
+        )
+        for node in [a, b] { await node.stop() }
     }
 
     @Test("The links are reset a hundred times during QoS 1 and 2: nothing lost, nothing doubled, order kept")

@@ -30,6 +30,8 @@ package struct PeerTable: Sendable {
         self.entriesMax = entriesMax
     }
 
+    /// Whether no snapshot is awaited or on its way.
+    package var isWhole: Bool { self.snapshot == nil && !self.isSnapshotWanted }
     package var count: Int { self.entries.count }
     package var digest: UInt64 { self.entries.digest }
     package var all: [TableChange] { self.entries.all }

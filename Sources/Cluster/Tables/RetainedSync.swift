@@ -16,6 +16,9 @@ package struct RetainedSync: Hashable, Sendable {
 
     package init() {}
 
+    /// Whether the peer has been compared with on this connection, and what it then sent is here.
+    package var isSettled: Bool { !self.isFirst && !self.isWaiting }
+
     /// The peer's heartbeat arrives.
     ///
     /// - Returns: whether to send a request.

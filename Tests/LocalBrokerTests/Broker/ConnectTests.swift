@@ -17,6 +17,22 @@ struct ConnectTests {
         }
     }
 
+    @Test("a client that connects before the broker accepts clients waits and is then served")
+    func heldListener() async throws {
+        let inner = try await Broker.make(configuration: .test())
+        try await inner.bindListeners()
+        let broker = TestBroker(broker: inner, address: try #require(inner.addresses.first))
+        let client = try await broker.client()
+        try await client.send(.connect(.test("a")))
+        // Each question makes every loop look at its sockets.
+        for _ in 0..<20 { _ = await broker.statistics }
+        #expect(broker.sessionCount == 0)
+        await inner.acceptClients()
+        guard case .connAck(let answer) = try await client.next() else { throw TestClient.Failure.closed }
+        #expect(answer.reason == .success)
+        await inner.stop()
+    }
+
     @Test("an MQTT 5 client is told what is offered and what is not")
     func limits() async throws {
         try await TestBroker.run { broker in

@@ -87,6 +87,7 @@ package final class IncomingLink: ChannelDuplexHandler {
         } catch {
             return self.fail(error)
         }
+        self.hub.onProgress()
         if self.hasRest {
             self.context?.eventLoop.assumeIsolated().execute { self.workOnRest() }
         } else if self.isReadHeld {

@@ -25,6 +25,8 @@ package final class LinkHub {
     /// Who waits for the peers to follow the own table.
     var barrier = TableBarrier<() -> Void>()
     var isBarrierTimerArmed = false
+    /// Who waits for the first peers to be in step.
+    var firstSync: EventLoopPromise<Bool>?
     private var isStopping = false
     private var stopped: EventLoopPromise<Void>?
 
@@ -94,6 +96,7 @@ package final class LinkHub {
         self.stopped = promise
         self.heartbeat?.cancel()
         self.server?.close(promise: nil)
+        self.finishFirstSync(false)
         for peer in self.peers.values { peer.outgoing.stopGracefully() }
         self.finishStoppingIfDone()
         self.loop.assumeIsolated().scheduleTask(in: self.configuration.stopTimeout) {
@@ -163,6 +166,7 @@ package final class LinkHub {
         peer.incoming?.close(.superseded)
         peer.outgoing.stopNow()
         self.releaseBarrier()
+        self.onProgress()
         guard keepsState else { return }
         self.gone[peer.name] = GonePeer(
             epoch: peer.epoch,
@@ -190,6 +194,9 @@ package final class LinkHub {
     var tableAcknowledged: UInt64 {
         self.peers.values.reduce(.max) { $1.outgoing.phase == .up ? min($0, $1.outgoing.tableAcknowledged) : $0 }
     }
+
+    /// Whether there are peers and all of them are in step.
+    var isInStep: Bool { !self.peers.isEmpty && self.peers.values.allSatisfy(\.isInStep) }
 
     // MARK: Links in
 

@@ -38,6 +38,11 @@ package final class LinkPeer {
         self.retainedSync.onDisconnected()
     }
 
+    /// Whether both links stand, and each side has what the other one had when they were made.
+    var isInStep: Bool {
+        self.outgoing.phase == .up && self.incoming != nil && self.table.isWhole && self.retainedSync.isSettled
+    }
+
     var statisticsNow: LinkStatistics {
         var statistics = self.statistics
         statistics.peer = self.name

@@ -254,6 +254,7 @@ package final class OutgoingLink {
         self.collect()
         self.drain()
         self.onHeartbeat(now: .now())
+        self.hub.onProgress()
     }
 
     private func refusal(_ answer: LinkHelloAnswer) -> LinkError {
