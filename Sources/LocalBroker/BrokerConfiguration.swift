@@ -32,7 +32,7 @@ public struct BrokerConfiguration: Sendable {
     public var maximumSubscriptions = 100_000
     /// QoS 1 and 2 messages sent to a client and not yet acknowledged by it; a client may ask for fewer.
     public var maximumInflight = 1000
-    /// QoS 1 and 2 messages that a client may send before one of them is acknowledged. [MQTT-3.1.2-24]
+    /// QoS 1 and 2 messages that a client may send before one of them is acknowledged. [MQTT-3.3.4-7]
     public var receiveMaximum: UInt16 = 1000
     /// QoS 1 and 2 messages that wait for one client; beyond it new ones are dropped and counted.
     public var maximumQueuedMessages = 100_000

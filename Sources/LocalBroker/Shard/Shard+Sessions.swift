@@ -110,7 +110,7 @@ extension Shard {
             session.connection = nil
             connection.onTakenOver(continues: !ends)
         } else if request.discards, let will = session.delayedWill {
-            // The session ends, and so does the wait. [MQTT-3.1.3-9]
+            // The session ends, and so does the wait. [MQTT-3.1.2-8]
             self.publish(will)
         }
         session.delayedWill = nil

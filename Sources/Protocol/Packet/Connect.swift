@@ -165,7 +165,7 @@ extension Connect {
             properties = try Properties(&cursor, in: bytes, allowed: .will)
         }
         let topic = try cursor.readBinary(bytes)
-        try TopicName.validate(bytes, topic, wildcardRequirement: "MQTT-4.7.1-1")
+        try TopicName.validate(bytes, topic, wildcardRequirement: "MQTT-4.7.0-1")
         let payload = try cursor.readBinary(bytes)
         return Will(
             topic: bytes.string(topic),
