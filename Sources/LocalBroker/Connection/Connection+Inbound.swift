@@ -35,6 +35,8 @@ extension Connection {
             _ = try PacketDecoder.decode(frame, in: span, version: self.version)
             self.append { ShortPackets.writePingResp(into: &$0) }
         default:
+            // A client whose CONNECT is wrong is told so in the terms of its version. [MQTT-3.1.4-1]
+            if type == .connect { self.version = Connect.version(frame, in: span) ?? self.version }
             try self.onControl(PacketDecoder.decode(frame, in: span, version: self.version))
         }
         return true
