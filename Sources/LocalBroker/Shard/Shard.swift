@@ -71,7 +71,7 @@ final class Shard {
         self.logger = shared.configuration.logger
         self.reader = shared.routes.reader(index)
         self.outboxes = Array(repeating: Outbox(), count: shared.shardCount)
-        self.timers = TimerWheel(nowSeconds: NIODeadline.now().seconds)
+        self.timers = TimerWheel(nowSeconds: eventLoop.now.seconds)
         self.readBuffers = NIOLoopBoundBox(ReadBufferPool(), eventLoop: eventLoop)
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
         self.tickEnd = { bound.value.endTick() }
@@ -173,7 +173,7 @@ final class Shard {
     }
 
     private func updateClocks() {
-        self.now = .now()
+        self.now = self.eventLoop.now
         self.nowMilliseconds = self.shared.wallClock()
     }
 
