@@ -307,9 +307,9 @@ final class RouteTrie {
                 node.pointee.word1 = UInt64(move(UInt32(node.pointee.word1), class: sizeClass))
             }
         }
-        self.groups.forEach { group in
-            move(&group.pointee.present)
-            move(&group.pointee.away)
+        for number in self.groups.all {
+            move(&self.groups.base[Int(number)].present)
+            move(&self.groups.base[Int(number)].away)
         }
         old.destroy()
         self.pool = new

@@ -49,10 +49,8 @@ struct ShareGroups {
     /// The number of the group with this whole filter, `$share/…` included.
     func number(of filter: [UInt8]) -> UInt32? { self.numbers[filter] }
 
-    /// Calls `body` for each group.
-    func forEach(_ body: (UnsafeMutablePointer<ShareGroup>) -> Void) {
-        for number in self.numbers.values { body(self.base + Int(number)) }
-    }
+    /// The numbers of all groups.
+    var all: some Sequence<UInt32> { self.numbers.values }
 
     mutating func add(_ filter: [UInt8], node: UInt32, isMultiLevel: Bool) -> UInt32 {
         let number: UInt32
