@@ -18,7 +18,7 @@ public struct BrokerConfiguration: Sendable {
     public var maximumSubscriptions = 100_000
     /// QoS 1 and 2 messages sent to a client and not yet acknowledged by it; a client may ask for fewer.
     public var maximumInflight = 1000
-    /// QoS 1 and 2 messages that a client may send before one of them is acknowledged. [MQTT-3.1.2-24]
+    /// QoS 1 and 2 messages that a client may send before one of them is acknowledged. [MQTT-3.3.4-7]
     public var receiveMaximum: UInt16 = 1000
     /// Topic aliases that a client may use on a connection; 0 for none. [MQTT-3.3.2-9]
     public var topicAliasMaximum: UInt16 = 32

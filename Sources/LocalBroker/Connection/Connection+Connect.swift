@@ -81,11 +81,11 @@ extension Connection {
         self.closeAfterFlush()
     }
 
-    /// The CONNECT itself was wrong. The client is told where its version can be known. [MQTT-3.1.4-2]
+    /// The CONNECT itself was wrong. The client is told where its version can be known. [MQTT-3.1.4-1]
     func refuseConnect(_ error: ProtocolError) {
         self.shard.statistics.connectionsRefused += 1
         // A client that speaks another version cannot know our codes; MQTT 3.1.1's one for that is understood by all.
-        // [MQTT-3.1.2-2]
+        // [MQTT3-3.1.2-2]
         let version: ProtocolVersion = error.reason == .unsupportedProtocolVersion ? .v311 : self.version
         if error.reason == .unsupportedProtocolVersion || error.reason == .clientIdentifierNotValid
             || version == .v5

@@ -35,6 +35,8 @@ extension Connection {
             _ = try PacketDecoder.decode(frame, in: span, version: self.version)
             self.append { ShortPackets.writePingResp(into: &$0) }
         default:
+            // A client whose CONNECT is wrong is told so in the terms of its version. [MQTT-3.1.4-1]
+            if type == .connect { self.version = Connect.version(frame, in: span) ?? self.version }
             try self.onControl(PacketDecoder.decode(frame, in: span, version: self.version))
         }
         return true
@@ -211,11 +213,11 @@ extension Connection {
 
     private func onDisconnect(_ disconnect: Disconnect) throws(ProtocolError) {
         if let expiry = disconnect.properties.sessionExpiryInterval, let session = self.session {
-            // A session that was to end with its connection cannot be prolonged. [MQTT-3.14.2-2]
+            // A session that was to end with its connection cannot be prolonged (MQTT 5, section 3.14.2.2.2).
             guard expiry == 0 || session.state.expirySeconds != 0 else {
                 throw ProtocolError(
                     reason: .protocolError,
-                    requirement: "MQTT-3.14.2-2",
+                    requirement: "MQTT 3.14.2.2.2",
                     offset: 0,
                     message: "the session expiry interval was 0 in CONNECT"
                 )

@@ -8,7 +8,7 @@ package struct SubscriptionOptions: Hashable, Sendable {
     }
 
     package init(qos: UInt8, noLocal: Bool = false, retainAsPublished: Bool = false) {
-        assert(qos <= 2, "QoS 3 does not exist [MQTT-3.8.3-4]")
+        assert(qos <= 2, "QoS 3 does not exist [MQTT3-3.8.3-4]")
         self.rawValue = qos & 0b11 | (noLocal ? 0b100 : 0) | (retainAsPublished ? 0b1000 : 0)
     }
 

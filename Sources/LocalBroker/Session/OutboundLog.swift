@@ -7,7 +7,7 @@ import Protocol
 /// a boundary; no bytes move. Acknowledgements come nearly always in order, so the head of the log is released as they
 /// come. A value without IO: the session carries out what it says.
 struct OutboundLog: Sendable {
-    /// What the client still owes for an entry. [MQTT-4.3.2-2], [MQTT-4.3.3-2]
+    /// What the client still owes for an entry. [MQTT-4.3.2-3], [MQTT-4.3.3-3]
     enum State: UInt8, Sendable {
         case waiting
         case awaitingAck
@@ -153,7 +153,7 @@ struct OutboundLog: Sendable {
         return false
     }
 
-    /// Hands out the next entry in flight to be sent again, in the order of the first time. [MQTT-4.6.0-1]
+    /// Hands out the next entry in flight to be sent again, in the order of the first time. [MQTT-4.6.0-5]
     ///
     /// `canSendAgain` must be true. Where `body` returns false the entry is finished: it can never be sent.
     mutating func sendNextAgain(_ body: (Entry, UnsafeRawBufferPointer) -> Bool) {

@@ -1,7 +1,7 @@
 import NIOCore
 import Protocol
 
-/// A client's will, kept until its connection ends. [MQTT-3.1.2-8]
+/// A client's will, kept until its connection ends. [MQTT-3.1.2-7]
 struct StoredWill: Sendable {
     var topic: [UInt8]
     /// MQTT 5 property bytes as a message record carries them.
@@ -114,7 +114,7 @@ struct HandOver: Sendable {
     var previous: SessionDirectory.Owner
     /// Where the session goes.
     var target: SubscriberID
-    /// The client wants none of the old state. [MQTT-3.1.4-4]
+    /// The client wants none of the old state. [MQTT-3.1.2-4]
     var discards: Bool
     /// Called with the state, nil if there was none to keep; posts itself to the asking shard.
     var reply: @Sendable (SessionState?) -> Void

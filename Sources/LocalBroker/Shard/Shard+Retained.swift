@@ -60,7 +60,7 @@ struct RetainedDelivery: Sendable {
 }
 
 extension Connection {
-    /// Sends retained messages for new subscriptions as long as the client takes them. [MQTT-3.3.1-8]
+    /// Sends retained messages for new subscriptions as long as the client takes them. [MQTT-3.3.1-9]
     ///
     /// What is left when the client goes away stays with its session.
     func pumpRetained() {

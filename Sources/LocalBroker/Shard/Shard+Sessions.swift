@@ -111,7 +111,7 @@ extension Shard {
             session.connection = nil
             connection.onTakenOver(session, continues: !ends)
         } else if request.discards, let will = session.delayedWill {
-            // The session ends, and so does the wait. [MQTT-3.1.3-9]
+            // The session ends, and so does the wait. [MQTT-3.1.2-8]
             self.publish(will, of: session)
         }
         session.delayedWill = nil

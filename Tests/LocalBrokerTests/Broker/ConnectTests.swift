@@ -90,6 +90,25 @@ struct ConnectTests {
         }
     }
 
+    @Test("a CONNECT that is wrong is answered with its reason in MQTT 5, with silence before")
+    func malformed() async throws {
+        try await TestBroker.run { broker in
+            let name: [UInt8] = [0, 4] + Array("MQTT".utf8)
+            let client = try await broker.client(.v5)
+            // A will of QoS 3; then a receive maximum of 0.
+            try await client.send(bytes: ByteBuffer(bytes: [0x10, 13] + name + [5, 0x1E, 0, 0, 0, 0, 0]))
+            try await client.expect(.connAck(ConnAck(sessionPresent: false, reason: .malformedPacket)))
+            try await client.expectClosed()
+            let other = try await broker.client(.v5)
+            try await other.send(bytes: ByteBuffer(bytes: [0x10, 16] + name + [5, 2, 0, 0, 3, 0x21, 0, 0, 0, 0]))
+            try await other.expect(.connAck(ConnAck(sessionPresent: false, reason: .protocolError)))
+            try await other.expectClosed()
+            let old = try await broker.client(.v311)
+            try await old.send(bytes: ByteBuffer(bytes: [0x10, 13] + name + [4, 0x1E, 0, 0, 0, 1, 0x61]))
+            try await old.expectClosed()
+        }
+    }
+
     @Test("an empty identifier for a kept session is refused before MQTT 5")
     func emptyIdentifier() async throws {
         try await TestBroker.run { broker in
