@@ -37,10 +37,20 @@ struct ClientID: Hashable, Sendable {
     }
 }
 
+/// A subscription as its session keeps it.
+struct HeldSubscription: Sendable {
+    var options: SubscriptionOptions
+    /// [MQTT-3.3.4-3]; 0 for none.
+    var identifier: UInt32
+}
+
 /// All of a session that outlives its connection: what moves when its client comes back on another shard.
 struct SessionState: Sendable {
-    /// The options of each subscription, by filter.
-    var subscriptions: [[UInt8]: SubscriptionOptions] = [:]
+    /// By filter, shared ones by their whole filter.
+    var subscriptions: [[UInt8]: HeldSubscription] = [:]
+    var shares = ShareNumbers()
+    /// Its share groups know that its client is away.
+    var isAwayInGroups = false
     var log = OutboundLog()
     /// Retained messages still to be sent for new subscriptions.
     var retained: [RetainedDelivery] = []

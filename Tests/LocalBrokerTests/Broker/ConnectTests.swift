@@ -39,9 +39,12 @@ struct ConnectTests {
             let answer = try await broker.connected(.test("a")).1.properties
             #expect(answer.receiveMaximum == 1000)
             #expect(answer.maximumPacketSize == 1_048_576)
-            #expect(answer.subscriptionIdentifierAvailable == false)
-            #expect(answer.sharedSubscriptionAvailable == false)
-            #expect(answer.topicAliasMaximum == nil)
+            // Absent is available. (MQTT 5, section 3.2.2.3)
+            #expect(answer.subscriptionIdentifierAvailable == nil)
+            #expect(answer.sharedSubscriptionAvailable == nil)
+            #expect(answer.topicAliasMaximum == 32)
+            #expect(answer.serverKeepAlive == nil)
+            #expect(answer.responseInformation == nil)
             #expect(answer.assignedClientIdentifier == nil)
         }
     }
