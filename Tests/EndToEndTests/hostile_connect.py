@@ -20,10 +20,6 @@ class Opening:
     code: int | None = None
     version: int = 5
 
-    @property
-    def connack(self):
-        return b"\x00" + bytes([self.code]) + (b"\x00" if self.version == 5 else b"")
-
 
 # [MQTT-3.1.0-1]: the first packet must be CONNECT.
 FIRST_PACKETS = [

@@ -99,8 +99,7 @@ def test_more_qos_2_messages_than_the_receive_maximum_end_the_connection(node):
         raw.try_send(b"".join(publish("a", qos=2, identifier=number) for number in range(1, maximum + 2)))
         for _ in range(maximum):
             assert raw.packet()[0] == PUBREC
-        assert raw.packet() == (DISCONNECT, b"\x93")
-        raw.expect_end()
+        raw.expect_disconnect(0x93)
 
 
 # MARK: Slow
@@ -250,8 +249,7 @@ def test_a_client_identifier_fought_over_belongs_to_the_last(node):
             fighters.append(stack.enter_context(Raw(node.mqtt)))
             fighters[-1].connect(name)
         for loser in fighters[:-1]:
-            assert loser.packet() == (DISCONNECT, b"\x8e")
-            loser.expect_end()
+            loser.expect_disconnect(0x8E)
         fighters[-1].expect_ping()
 
 
