@@ -85,6 +85,18 @@ def test_a_qos_1_identifier_is_free_after_puback(one):
         assert [message(raw)[4] for _ in range(3)] == [b"1", b"2", b"3"]
 
 
+def test_an_identifier_is_free_after_a_refusal(one):
+    topic = unique("refused")
+    with subscribed(one, topic, options=2) as raw, client(one) as sender:
+        # Nobody may publish there.
+        sender.send(publish("$SYS/own", b"x", qos=2, identifier=9))
+        first, body = sender.packet()
+        assert (first, body[:2]) == (PUBREC, u16(9)) and body[2] >= 0x80
+        sender.send(publish(topic, b"new", qos=2, identifier=9))
+        assert sender.packet() == (PUBREC, u16(9))
+        assert message(raw)[4] == b"new"
+
+
 def test_a_message_that_was_sent_does_not_expire(one):
     topic, name = unique("begun"), unique("slow")
     with client(one) as sender:

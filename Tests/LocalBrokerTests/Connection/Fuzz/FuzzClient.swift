@@ -51,8 +51,6 @@ final class FuzzClient {
     /// Held back while the broker does not read.
     private var pending: [UInt8] = []
     private let packetSizeMax: Int
-    /// Answers whose size the broker does not hold against the client's limit yet.
-    private static let mayBeLarge: Set<PacketType> = [.connAck, .subAck, .unsubAck]
 
     init(name: String, loop: EmbeddedEventLoop, connection: Connection, packetSizeMax: Int) throws {
         self.name = name
@@ -198,8 +196,7 @@ final class FuzzClient {
     private func observe(received packet: Packet, size: Int) {
         if self.isTelling { self.heard.append("    \(self.name) gets \(Self.brief(packet))") }
         if self.isOver { self.breaks("\(packet.type) after the last packet [MQTT-3.14.4-1]") }
-        if let limit = self.connect?.properties.maximumPacketSize, size > limit, !Self.mayBeLarge.contains(packet.type)
-        {
+        if let limit = self.connect?.properties.maximumPacketSize, size > limit {
             self.breaks("\(packet.type) of \(size) bytes for a client that takes \(limit) [MQTT-3.1.2-24]")
         }
         if case .connAck(let answer) = packet {

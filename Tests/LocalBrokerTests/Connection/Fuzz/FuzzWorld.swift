@@ -33,6 +33,9 @@ final class FuzzWorld {
         configuration.maximumRetainedMessages = 5
         configuration.connectTimeoutSeconds = 10
         configuration.maximumSessionExpiry = 100
+        configuration.topicAliasMaximum = 10
+        configuration.outboundTopicAliasMaximum = 2
+        configuration.responseInformation = "answers/%c"
         configuration.logger.logLevel = .critical
         return configuration
     }()
