@@ -195,7 +195,7 @@ extension Shard {
                 self.publish(will, of: session)
             } else {
                 session.delayedWill = will
-                session.willDueSeconds = self.now.seconds + Int(will.delaySeconds)
+                session.willDueSeconds = self.due(afterSeconds: will.delaySeconds)
             }
         }
         guard expiry > 0 else {
@@ -203,8 +203,14 @@ extension Shard {
             return
         }
         self.setAwayInGroups(session, true)
-        if expiry != .max { session.endDueSeconds = self.now.seconds + Int(expiry) }
+        if expiry != .max { session.endDueSeconds = self.due(afterSeconds: expiry) }
         self.scheduleTimer(of: session)
+    }
+
+    /// A second of the loop's clock at which so many whole ones have passed: the one at hand has begun already.
+    /// [MQTT-3.1.2-8], [MQTT-4.1.0-2]
+    private func due(afterSeconds seconds: UInt32) -> Int {
+        self.now.seconds + Int(seconds) + 1
     }
 
     /// A session without a connection is looked at: its will is due, or its end, or it is looked at again later.
