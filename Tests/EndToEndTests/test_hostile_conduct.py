@@ -50,6 +50,19 @@ def others_are_served(witness):
     witness.check()
 
 
+def is_ended(raw):
+    """Whether the broker has closed the connection."""
+    raw.socket.setblocking(False)
+    try:
+        return raw.socket.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+    finally:
+        raw.socket.setblocking(True)
+
+
 # MARK: Odd, but legal
 
 
@@ -114,6 +127,20 @@ def test_a_client_that_sends_byte_by_byte_is_served(node, version):
         ):
             raw.send(bytes([byte]))
         assert [raw.packet()[0] for _ in range(3)] == [CONNACK, SUBACK, PUBLISH]
+
+
+# [MQTT-3.1.2-22]
+@pytest.mark.xfail(strict=True, reason="any byte counts as a sign of life")
+def test_bytes_that_make_no_packet_are_no_sign_of_life(node):
+    with Raw(node.mqtt) as raw:
+        raw.connect(unique("drip"), keep_alive=1)
+        raw.send(b"\x30\xff\xff\x03\x00\x05")
+
+        def is_closed():
+            raw.try_send(b"a")
+            return is_ended(raw)
+
+        until(is_closed, "the end of a client that sends no whole packet", 5)
 
 
 def test_packets_are_understood_wherever_they_are_split(node):
@@ -303,19 +330,6 @@ def test_a_client_that_asks_and_never_reads_the_answers_is_closed(node):
 
 
 # MARK: Those who never begin
-
-
-def is_ended(raw):
-    """Whether the broker has closed the connection."""
-    raw.socket.setblocking(False)
-    try:
-        return raw.socket.recv(1) == b""
-    except BlockingIOError:
-        return False
-    except ConnectionResetError:
-        return True
-    finally:
-        raw.socket.setblocking(True)
 
 
 def test_connections_that_never_complete_connect_are_closed_in_time(node, silent):
