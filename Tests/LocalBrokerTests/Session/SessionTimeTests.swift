@@ -26,6 +26,7 @@ struct SessionTimeTests {
         func connect(_ id: String, _ packets: Packet..., will: Will? = nil, expiry: UInt32 = 0) throws -> FuzzClient {
             let listener = ListenerContext(configuration: .init(host: "127.0.0.1", port: 1883))
             let client = try FuzzClient(
+                number: 0,
                 name: id,
                 loop: self.loop,
                 connection: Connection(shard: self.shard, listener: listener),

@@ -21,6 +21,7 @@ final class FuzzClient {
         case complete
     }
 
+    let number: Int
     let name: String
     let channel: EmbeddedChannel
     let transport = FuzzTransport()
@@ -45,14 +46,23 @@ final class FuzzClient {
     private var expected: [Request: Int] = [:]
     /// Acknowledged in this step before the client has seen the message: whether the broker had sent it is not known.
     private var guessed: Set<UInt16> = []
-    private var aliases: Set<UInt16> = []
+    /// The topic of each alias that the broker has given.
+    private var aliases: [UInt16: String] = [:]
+    private var order = FuzzOrder()
     /// Sent, and not yet a whole packet.
     private var incomplete: [UInt8] = []
     /// Held back while the broker does not read.
     private var pending: [UInt8] = []
     private let packetSizeMax: Int
 
-    init(name: String, loop: EmbeddedEventLoop, connection: Connection, packetSizeMax: Int) throws {
+    init(
+        number: Int,
+        name: String,
+        loop: EmbeddedEventLoop,
+        connection: Connection,
+        packetSizeMax: Int
+    ) throws {
+        self.number = number
         self.name = name
         self.channel = EmbeddedChannel(loop: loop)
         self.connection = connection
@@ -259,12 +269,8 @@ final class FuzzClient {
 
     private func observe(received publish: Publish) {
         self.tally.messagesReceived += 1
-        if let alias = publish.properties.topicAlias {
-            let limit = self.connect?.properties.topicAliasMaximum ?? 0
-            if alias > limit { self.breaks("topic alias \(alias) beyond \(limit) [MQTT-3.1.2-26]") }
-            if publish.topic.isEmpty, !self.aliases.contains(alias) { self.breaks("unknown topic alias \(alias)") }
-            self.aliases.insert(alias)
-        }
+        let topic = self.topic(of: publish)
+        if !self.order.isRight(publish, topic) { self.breaks("a message on \(topic) is out of order [MQTT-4.6.0-5]") }
         guard publish.qos != .atMostOnce else { return }
         if publish.dup {
             self.tally.messagesResent += 1
@@ -277,6 +283,18 @@ final class FuzzClient {
         self.owed[publish.packetID] = publish.qos == .atLeastOnce ? .ack : .received
         let window = Int(self.connect?.properties.receiveMaximum ?? 65_535)
         if self.owed.count > window { self.breaks("\(self.owed.count) messages in flight of \(window) [MQTT-3.3.4-9]") }
+    }
+
+    private func topic(of publish: Publish) -> String {
+        guard let alias = publish.properties.topicAlias else { return publish.topic }
+        let limit = self.connect?.properties.topicAliasMaximum ?? 0
+        if alias > limit { self.breaks("topic alias \(alias) beyond \(limit) [MQTT-3.1.2-26]") }
+        if !publish.topic.isEmpty { self.aliases[alias] = publish.topic }
+        guard let topic = self.aliases[alias] else {
+            self.breaks("topic alias \(alias) has no topic [MQTT-3.3.2-7]")
+            return ""
+        }
+        return topic
     }
 
     private func observe(received ack: Ack) {

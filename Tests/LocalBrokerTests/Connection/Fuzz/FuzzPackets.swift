@@ -4,6 +4,11 @@ import Protocol
 /// Makes the packets of fuzzing clients: of few names and identifiers, so that they meet.
 struct FuzzPackets {
     var random: FuzzRandom
+    private var sequence: UInt32 = 0
+
+    init(random: FuzzRandom) {
+        self.random = random
+    }
 
     private static let topics = ["a", "b", "a/b", "a/c", "$x", "$x/y", "c/d/e/f", "1/2/3/4/5/6/7/8/9/10"]
     private static let filters = [
@@ -50,10 +55,12 @@ struct FuzzPackets {
 
     // MARK: What a connected client sends
 
-    /// - Parameter owed: identifiers of messages that the client has and has not finished.
-    mutating func packet(_ version: ProtocolVersion, owed: [UInt16]) -> Packet {
+    /// - Parameters:
+    ///   - publisher: the client's number, for its messages.
+    ///   - owed: identifiers of messages that the client has and has not finished.
+    mutating func packet(_ version: ProtocolVersion, of publisher: Int, owed: [UInt16]) -> Packet {
         switch self.random.below(100) {
-        case 0..<32: return .publish(self.publish(version))
+        case 0..<32: return .publish(self.publish(version, publisher))
         case 32..<44: return .subscribe(self.subscribe(version))
         case 44..<51:
             let filters = (0...self.random.below(2)).map { _ in self.random.pick(Self.filters) }
@@ -73,11 +80,13 @@ struct FuzzPackets {
         }
     }
 
-    private mutating func publish(_ version: ProtocolVersion) -> Publish {
+    private mutating func publish(_ version: ProtocolVersion, _ publisher: Int) -> Publish {
         let qos = self.qos()
+        self.sequence += 1
+        let mark = FuzzMark(publisher: UInt32(publisher), sequence: self.sequence, qos: qos)
         var publish = Publish(
             topic: self.random.pick(Self.topics),
-            payload: ByteBuffer(repeating: 0x70, count: self.random.pick(Self.sizes)),
+            payload: mark.payload(size: self.random.pick(Self.sizes)),
             qos: qos,
             retain: self.random.chance(20),
             dup: qos != .atMostOnce && self.random.chance(20),

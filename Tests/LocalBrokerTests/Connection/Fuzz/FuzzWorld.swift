@@ -95,6 +95,7 @@ final class FuzzWorld {
         self.clientCount += 1
         do {
             let client = try FuzzClient(
+                number: self.clientCount,
                 name: "client \(self.clientCount) on shard \(index)",
                 loop: self.loops[index],
                 connection: Connection(shard: self.shards[index], listener: self.listener),
@@ -116,7 +117,7 @@ final class FuzzWorld {
         let count = 1 + self.packets.random.below(4)
         let packets = (0..<count).map { _ in
             client.isOnline || self.packets.random.chance(30)
-                ? self.packets.packet(client.version, owed: client.owed.keys.sorted())
+                ? self.packets.packet(client.version, of: client.number, owed: client.owed.keys.sorted())
                 : .connect(self.packets.connect())
         }
         self.send(packets, client, as: client.version)
