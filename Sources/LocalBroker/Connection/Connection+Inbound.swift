@@ -5,7 +5,7 @@ import Protocol
 extension Connection {
     /// Acts on one complete packet.
     ///
-    /// - Returns: false if the packet must wait for the session.
+    /// - Returns: false if the packet must wait for the session, or for who judges it.
     func handle(
         _ frame: Frame,
         _ span: RawSpan,
@@ -28,27 +28,32 @@ extension Connection {
         switch type {
         case .publish:
             let publish = try PublishView(frame: frame, in: span, version: self.version)
-            try self.onPublish(publish, span, bytes)
+            return try self.onPublish(publish, span, bytes)
         case .pubAck, .pubRec, .pubRel, .pubComp:
             self.onAck(try AckView(frame: frame, in: span, version: self.version))
         case .pingReq:
             _ = try PacketDecoder.decode(frame, in: span, version: self.version)
             self.append { ShortPackets.writePingResp(into: &$0) }
         default:
-            try self.onControl(PacketDecoder.decode(frame, in: span, version: self.version))
+            return try self.onControl(PacketDecoder.decode(frame, in: span, version: self.version))
         }
         return true
     }
 
     /// The packets that are rare enough to be read as values.
-    private func onControl(_ packet: Packet) throws(ProtocolError) {
+    private func onControl(_ packet: Packet) throws(ProtocolError) -> Bool {
         switch packet {
         case .connect(let connect): try self.onConnect(connect)
-        case .subscribe(let subscribe): try self.onSubscribe(subscribe)
+        case .subscribe(let subscribe):
+            if self.mustHold(subscribe) { return false }
+            try self.onSubscribe(subscribe)
+            self.clientAccess?.releaseHeld()
         case .unsubscribe(let unsubscribe): self.onUnsubscribe(unsubscribe)
         case .disconnect(let disconnect): try self.onDisconnect(disconnect)
+        case .auth(let auth): try self.onAuth(auth)
         default: preconditionFailure("the core let through a packet that nobody handles: \(packet)")
         }
+        return true
     }
 
     // MARK: PUBLISH
@@ -57,8 +62,8 @@ extension Connection {
         _ publish: PublishView,
         _ span: RawSpan,
         _ bytes: UnsafeRawBufferPointer
-    ) throws(ProtocolError) {
-        guard let session = self.session else { return }
+    ) throws(ProtocolError) -> Bool {
+        guard let session = self.session else { return true }
         // We announce no topic alias maximum, so any alias is too large. [MQTT-3.3.2-9]
         guard publish.topicAlias == 0 else {
             throw ProtocolError(
@@ -68,8 +73,15 @@ extension Connection {
                 message: "topic aliases are not offered"
             )
         }
-        self.shard.statistics.messagesReceived &+= 1
         let message = self.view(of: publish, span, bytes)
+        switch self.publishVerdict(message) {
+        case .allowed: break
+        case .held: return false
+        case .denied:
+            self.onDenied(publish)
+            return true
+        }
+        self.shard.statistics.messagesReceived &+= 1
         switch publish.qos {
         case .atMostOnce:
             self.shard.publish(message, from: self, scope: .everyone)
@@ -78,6 +90,18 @@ extension Connection {
             self.acknowledge(.pubAck, publish.packetID, isTaken ? .success : .quotaExceeded)
         case .exactlyOnce:
             try self.onPublishQoS2(publish, message, session)
+        }
+        return true
+    }
+
+    /// Answers a message that its publisher may not publish. MQTT 3 has no way to say so: there it is acknowledged.
+    /// [MQTT3-3.3.5-2]
+    private func onDenied(_ publish: PublishView) {
+        self.shard.statistics.messagesReceived &+= 1
+        switch publish.qos {
+        case .atMostOnce: break
+        case .atLeastOnce: self.acknowledge(.pubAck, publish.packetID, .notAuthorized)
+        case .exactlyOnce: self.acknowledge(.pubRec, publish.packetID, .notAuthorized)
         }
     }
 
