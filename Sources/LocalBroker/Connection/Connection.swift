@@ -33,6 +33,10 @@ final class Connection: ChannelInboundHandler {
     var usesAliases = false
     /// What CONNECT asked for.
     var connect = AcceptedConnect()
+    /// The CONNECT that is being judged.
+    var login: Login?
+    /// The client's rights; nil where nothing restricts it and it has proved nothing.
+    var clientAccess: ClientAccess?
     /// QoS 2 messages of the client that may be unreleased. MQTT 3 knows no limit but the number of identifiers; what an
     /// earlier connection left does not count. [MQTT-3.3.4-7]
     var receivedLimit = Int.max
@@ -76,7 +80,7 @@ final class Connection: ChannelInboundHandler {
     }
 
     var isOpen: Bool { self.core.phase != .closed }
-    var clientID: String { self.session?.clientID.text ?? "" }
+    var clientID: String { self.session?.clientID.text ?? self.login?.request.clientID ?? "" }
 
     // MARK: ChannelInboundHandler
 
@@ -98,7 +102,13 @@ final class Connection: ChannelInboundHandler {
         self.descriptor = -1
         self.shard.beginTick()
         self.takeRest()
-        self.onClosed()
+        if let access = self.clientAccess, access.isAsking {
+            // The client's last packets wait for the authorizer; what it sent counts, for a bounded time.
+            let seconds = self.shard.shared.access.configuration.decisionTimeoutSeconds
+            access.endDeadline = self.shard.now + .seconds(Int64(max(1, seconds)))
+        } else {
+            self.onClosed()
+        }
         context.fireChannelInactive()
     }
 
@@ -243,9 +253,13 @@ final class Connection: ChannelInboundHandler {
     /// The shard has found the session. What the client sent after CONNECT is taken in now.
     func onSession(_ session: Session, isPresent: Bool) {
         self.session = session
-        self.core.onConnected(keepAliveSeconds: self.connect.keepAlive)
+        self.core.onConnected(
+            keepAliveSeconds: self.connect.keepAlive,
+            mayAuthenticateAgain: self.clientAccess?.method != nil
+        )
         session.window = self.connect.window
         self.sendConnAck(isPresent: isPresent)
+        self.login = nil
         self.scheduleSilenceCheck()
         session.state.log.onReconnect()
         if self.version == .v5 {
@@ -273,7 +287,7 @@ final class Connection: ChannelInboundHandler {
         self.isFailing = true
         self.shard.statistics.protocolErrors += 1
         self.shard.logger.info("closing a client for a protocol error: \(error)", metadata: self.metadata)
-        if self.core.phase == .awaitingConnect {
+        if self.core.phase == .awaitingConnect || self.core.phase == .authenticating {
             self.refuseConnect(error)
         } else {
             self.disconnect(error.reason, error.message)
@@ -313,7 +327,7 @@ final class Connection: ChannelInboundHandler {
         self.shard.remove(self)
     }
 
-    private func onClosed() {
+    func onClosed() {
         guard self.isOpen else {
             self.shard.remove(self)
             return
@@ -321,6 +335,8 @@ final class Connection: ChannelInboundHandler {
         self.core.onClosed()
         self.shard.remove(self)
         self.tail = ByteBuffer()
+        self.login.take()?.task?.cancel()
+        self.clientAccess?.exchangeTask?.cancel()
         let will = self.will.take()
         if let session = self.session.take() { self.shard.onDisconnected(session, will: will) }
     }

@@ -13,6 +13,10 @@ extension BrokerConfiguration {
         /// 0 takes a free port.
         public var port: Int
         public var transport: Transport
+        /// Which clients are served that prove nothing about themselves; nil for the default: none where
+        /// `BrokerConfiguration.access` sets up authentication, else those from loopback and private addresses, or all
+        /// with `allowsPublicAddresses`. Who brings credentials that are wrong is refused whatever this says.
+        public var anonymous: AnonymousPolicy?
 
         /// A listener on `host` and `port`.
         public init(name: String = "mqtt", host: String, port: Int, transport: Transport = .tcp) {
