@@ -19,7 +19,10 @@ final class Connection: ChannelInboundHandler {
     let listener: ListenerContext
     private(set) var id: UInt64 = 0
     private(set) var context: ChannelHandlerContext?
-    private(set) var remoteAddress: SocketAddress?
+    /// The client's address: the socket's, or what a proxy says.
+    var remoteAddress: SocketAddress?
+    /// The common name in the client's certificate, which TLS has verified.
+    var peerCommonName: String?
     var core = ConnectionCore()
     var version = ProtocolVersion.v311
     var session: Session?
@@ -47,6 +50,8 @@ final class Connection: ChannelInboundHandler {
     /// When the connection is to be looked at, and when its timer is due; 0 for none.
     var checkSeconds = 0
     var timerSeconds = 0
+    /// Reads come from the socket as they are (`ReadBufferHandler` where they do not).
+    private let isBare: Bool
     /// The buffer that NIO reads into first; holding it makes NIO use the shard's from then on (`ReadBufferPool`).
     private var firstBuffer: ByteBuffer?
     /// The beginning of a packet whose rest has not been read.
@@ -77,6 +82,7 @@ final class Connection: ChannelInboundHandler {
     init(shard: Shard, listener: ListenerContext) {
         self.shard = shard
         self.listener = listener
+        self.isBare = listener.isBare
     }
 
     var isOpen: Bool { self.core.phase != .closed }
@@ -87,9 +93,11 @@ final class Connection: ChannelInboundHandler {
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         self.remoteAddress = context.remoteAddress
-        // It throws only for a channel that is closed, which channelInactive tells.
-        let transport = try? context.pipeline.syncOperations.withUnsafeTransportIfAvailable { (socket: CInt) in socket }
-        self.descriptor = transport ?? -1
+        if self.listener.writesToSocket {
+            // It throws only for a channel that is closed, which channelInactive tells.
+            let transport = try? context.pipeline.syncOperations.withUnsafeTransportIfAvailable { (it: CInt) in it }
+            self.descriptor = transport ?? -1
+        }
         self.id = self.shard.add(self)
         self.check(atSeconds: self.shard.now.seconds + self.shard.shared.configuration.connectTimeoutSeconds)
     }
@@ -112,11 +120,6 @@ final class Connection: ChannelInboundHandler {
         context.fireChannelInactive()
     }
 
-    func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        // A reset or a failed write: NIO reports it and the connection is of no use any more.
-        context.close(promise: nil)
-    }
-
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         self.isChannelWritable = context.channel.isWritable
         self.onWritable()
@@ -127,12 +130,12 @@ final class Connection: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         let buffer = self.unwrapInboundIn(data)
-        if self.firstBuffer == nil { self.firstBuffer = buffer }
+        if self.isBare, self.firstBuffer == nil { self.firstBuffer = buffer }
         self.shard.beginTick()
         self.lastRead = self.shard.now
         self.shard.statistics.bytesReceived &+= UInt64(buffer.readableBytes)
         self.receive(buffer)
-        self.shard.giveReadBuffer(buffer)
+        if self.isBare { self.shard.giveReadBuffer(buffer, isEncrypted: false) }
         self.checkBacklog()
     }
 
