@@ -19,7 +19,7 @@ import Darwin
 @Suite("Connections under a fuzzer")
 struct ConnectionFuzzTests {
     @Test("any packets in any order leave the broker within its rules")
-    func anything() {
+    func anything() throws {
         let firstSeed = Self.variable("DUNLIN_FUZZ_SEED")
         let inputsMax = Self.variable("DUNLIN_FUZZ_INPUTS")
         let isByHand = firstSeed != nil || inputsMax != nil
@@ -28,10 +28,10 @@ struct ConnectionFuzzTests {
         var tally = FuzzTally()
         while inputs < inputsMax ?? 30_000 {
             if isByHand { Self.say("episode DUNLIN_FUZZ_SEED=\(seed)") }
-            let world = FuzzWorld(seed: seed)
+            let world = try FuzzWorld(seed: seed)
             world.run(steps: 150)
             if let rule = world.brokenRule {
-                let again = FuzzWorld(seed: seed, isTelling: true)
+                let again = try FuzzWorld(seed: seed, isTelling: true)
                 again.run(steps: 150)
                 let story = again.story.suffix(60).joined(separator: "\n")
                 Issue.record("DUNLIN_FUZZ_SEED=\(seed) DUNLIN_FUZZ_INPUTS=1: \(rule)\n\(story)")

@@ -9,28 +9,20 @@ import Testing
 @Suite("The time of wills and sessions")
 struct SessionTimeTests {
     /// One shard on an embedded loop, whose timer ticks at each whole second.
-    final class World {
-        let loop = EmbeddedEventLoop()
-        let shard: Shard
-        let shared: BrokerShared
+    struct World {
+        let broker: VirtualBroker
 
-        init() {
-            let configuration = BrokerConfiguration.test()
-            self.shared = BrokerShared(configuration: configuration, eventLoops: [self.loop])
-            self.shard = Shard(index: 0, eventLoop: self.loop, shared: self.shared)
-            let bound = NIOLoopBound(self.shard, eventLoop: self.loop)
-            self.loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in bound.value.onSecond()
-            }
+        init() throws {
+            self.broker = try VirtualBroker(.test(), shardCount: 1)
         }
 
         func connect(_ id: String, _ packets: Packet..., will: Will? = nil, expiry: UInt32 = 0) throws -> FuzzClient {
-            let listener = ListenerContext(configuration: .init(host: "127.0.0.1", port: 1883))
             let client = try FuzzClient(
                 number: 0,
                 name: id,
-                loop: self.loop,
-                connection: Connection(shard: self.shard, listener: listener),
-                packetSizeMax: self.shared.configuration.maximumPacketSize
+                loop: self.broker.loops[0],
+                connection: self.broker.makeConnection(onShard: 0),
+                packetSizeMax: self.broker.shared.configuration.maximumPacketSize
             )
             var connect = Connect.test(id, .v5, will: will)
             connect.properties.sessionExpiryInterval = expiry
@@ -44,15 +36,15 @@ struct SessionTimeTests {
         }
 
         func advance(_ time: TimeAmount) {
-            self.loop.advanceTime(by: time)
-            self.loop.run()
+            self.broker.advance(time)
+            self.broker.settle()
         }
     }
 
     @Test("a delayed will is published after its delay and within the second, whenever the connection is lost")
     func will() throws {
         for offset in stride(from: Int64(0), to: 1000, by: 90) {
-            let world = World()
+            let world = try World()
             let wanted = Subscribe(packetID: 1, subscriptions: [.init(filter: "will", maximumQoS: .atMostOnce)])
             let watcher = try world.connect("watcher", .subscribe(wanted))
             world.advance(.milliseconds(offset))
@@ -74,14 +66,14 @@ struct SessionTimeTests {
     @Test("a session is kept for its expiry and no more than a second longer, whenever the connection is lost")
     func session() throws {
         for offset in stride(from: Int64(0), to: 1000, by: 90) {
-            let world = World()
+            let world = try World()
             world.advance(.milliseconds(offset))
             let client = try world.connect("client", expiry: 3)
             client.breakOff()
             world.advance(.milliseconds(2999))
-            #expect(world.shared.directory.count == 1, "lost at \(offset) ms")
+            #expect(world.broker.shared.directory.count == 1, "lost at \(offset) ms")
             world.advance(.milliseconds(1001))
-            #expect(world.shared.directory.count == 0, "lost at \(offset) ms")
+            #expect(world.broker.shared.directory.count == 0, "lost at \(offset) ms")
         }
     }
 }

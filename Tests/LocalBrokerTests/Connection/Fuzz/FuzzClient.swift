@@ -270,7 +270,9 @@ final class FuzzClient {
     private func observe(received publish: Publish) {
         self.tally.messagesReceived += 1
         let topic = self.topic(of: publish)
+        let compared = self.order.compared
         if !self.order.isRight(publish, topic) { self.breaks("a message on \(topic) is out of order [MQTT-4.6.0-5]") }
+        self.tally.ordered += self.order.compared - compared
         guard publish.qos != .atMostOnce else { return }
         if publish.dup {
             self.tally.messagesResent += 1

@@ -55,13 +55,16 @@ struct FuzzOrder {
     }
 
     private var last: [Stream: UInt32] = [:]
+    /// Messages that had a predecessor.
+    private(set) var compared = 0
 
     mutating func isRight(_ publish: Publish, _ topic: String) -> Bool {
         guard topic.hasPrefix("$x"), !publish.retain, !publish.dup, let mark = FuzzMark(publish.payload) else {
             return true
         }
         let stream = Stream(publisher: mark.publisher, topic: topic, published: mark.qos, delivered: publish.qos)
-        let previous = self.last.updateValue(mark.sequence, forKey: stream)
-        return previous ?? 0 < mark.sequence
+        guard let previous = self.last.updateValue(mark.sequence, forKey: stream) else { return true }
+        self.compared += 1
+        return previous < mark.sequence
     }
 }

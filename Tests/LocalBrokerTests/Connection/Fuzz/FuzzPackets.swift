@@ -12,7 +12,8 @@ struct FuzzPackets {
 
     private static let topics = ["a", "b", "a/b", "a/c", "$x", "$x/y", "c/d/e/f", "1/2/3/4/5/6/7/8/9/10"]
     private static let filters = [
-        "a", "b", "+", "#", "a/+", "+/b", "a/#", "$x/#", "$x", "c/d/e/f", "+/+/+/+", "1/2/3/4/5/6/7/8/9/10",
+        "a", "b", "+", "#", "a/+", "+/b", "a/#", "$x/#", "$x/#", "$x", "$x", "c/d/e/f", "+/+/+/+",
+        "1/2/3/4/5/6/7/8/9/10",
         "$share/g/a",
         "$share/g/+", "$share/h/a/#", "$share/g/#",
     ]
@@ -77,6 +78,24 @@ struct FuzzPackets {
         case 97: return .pingResp
         case 98: return .subAck(SubAck(packetID: self.identifier(), reasons: [.success]))
         default: return .connAck(ConnAck(sessionPresent: false, reason: .success))
+        }
+    }
+
+    /// Messages one after another on one topic, whose order a receiver can see.
+    mutating func burst(of publisher: Int) -> [Packet] {
+        let topic = self.random.pick(["$x", "$x", "$x/y"])
+        let qos = self.qos()
+        return (0..<(2 + self.random.below(6))).map { _ in
+            self.sequence += 1
+            let mark = FuzzMark(publisher: UInt32(publisher), sequence: self.sequence, qos: qos)
+            return .publish(
+                Publish(
+                    topic: topic,
+                    payload: mark.payload(size: self.random.pick([20, 20, 300])),
+                    qos: qos,
+                    packetID: qos == .atMostOnce ? 0 : self.identifier()
+                )
+            )
         }
     }
 

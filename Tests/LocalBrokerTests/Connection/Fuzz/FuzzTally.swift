@@ -8,18 +8,21 @@ struct FuzzTally: CustomStringConvertible {
     var messagesResent = 0
     var answers = 0
     var brokenOff = 0
+    /// Messages that could be compared with an earlier one of their stream.
+    var ordered = 0
     /// Connections that the broker ended for what the client sent.
     var refused = 0
 
     var isVaried: Bool {
         self.connectionsAccepted * 100 > self.inputs && self.sessionsResumed > 0 && self.messagesReceived > 0
             && self.messagesResent > 0 && self.answers * 10 > self.inputs && self.refused > 0 && self.brokenOff > 0
+            && self.ordered > 0
     }
 
     var description: String {
         "inputs \(self.inputs), connections \(self.connectionsAccepted), resumed \(self.sessionsResumed), messages "
             + "\(self.messagesReceived), resent \(self.messagesResent), answers \(self.answers), refused "
-            + "\(self.refused), broken off \(self.brokenOff)"
+            + "\(self.refused), broken off \(self.brokenOff), in order \(self.ordered)"
     }
 
     static func += (sum: inout FuzzTally, part: FuzzTally) {
@@ -30,6 +33,7 @@ struct FuzzTally: CustomStringConvertible {
         sum.messagesResent += part.messagesResent
         sum.answers += part.answers
         sum.brokenOff += part.brokenOff
+        sum.ordered += part.ordered
         sum.refused += part.refused
     }
 }

@@ -7,10 +7,7 @@ import Protocol
 
 /// Two shards, a few clients that share fewer client identifiers, and time that moves when told to: one episode.
 final class FuzzWorld {
-    private let loops = [EmbeddedEventLoop(), EmbeddedEventLoop()]
-    private let shared: BrokerShared
-    private let shards: [Shard]
-    private let listener: ListenerContext
+    private let broker: VirtualBroker
     private var packets: FuzzPackets
     private var clients: [FuzzClient] = []
     private var clientCount = 0
@@ -40,14 +37,10 @@ final class FuzzWorld {
         return configuration
     }()
 
-    init(seed: UInt64, isTelling: Bool = false) {
+    init(seed: UInt64, isTelling: Bool = false) throws {
         self.isTelling = isTelling
-        let configuration = Self.configuration
-        let shared = BrokerShared(configuration: configuration, eventLoops: self.loops)
-        self.shared = shared
-        self.shards = self.loops.enumerated().map { Shard(index: $0, eventLoop: $1, shared: shared) }
+        self.broker = try VirtualBroker(Self.configuration, shardCount: 2)
         self.packets = FuzzPackets(random: FuzzRandom(seed: seed))
-        self.listener = ListenerContext(configuration: .init(host: "127.0.0.1", port: 1883))
     }
 
     func run(steps: Int) {
@@ -91,14 +84,14 @@ final class FuzzWorld {
     }
 
     private func open() {
-        let index = self.packets.random.below(self.shards.count)
+        let index = self.packets.random.below(self.broker.shards.count)
         self.clientCount += 1
         do {
             let client = try FuzzClient(
                 number: self.clientCount,
                 name: "client \(self.clientCount) on shard \(index)",
-                loop: self.loops[index],
-                connection: Connection(shard: self.shards[index], listener: self.listener),
+                loop: self.broker.loops[index],
+                connection: self.broker.makeConnection(onShard: index),
                 packetSizeMax: Self.configuration.maximumPacketSize
             )
             client.isTelling = self.isTelling
@@ -114,6 +107,9 @@ final class FuzzWorld {
     }
 
     private func send(_ client: FuzzClient) {
+        if client.isOnline, self.packets.random.chance(15) {
+            return self.send(self.packets.burst(of: client.number), client, as: client.version)
+        }
         let count = 1 + self.packets.random.below(4)
         let packets = (0..<count).map { _ in
             client.isOnline || self.packets.random.chance(30)
@@ -170,25 +166,19 @@ final class FuzzWorld {
         var rest = time
         while rest > .zero {
             let part = min(rest, .seconds(1))
-            for loop in self.loops { loop.advanceTime(by: part) }
+            self.broker.advance(part)
             rest = rest - part
-            let second = self.loops[0].now.seconds
-            guard second > self.lastSecond else { continue }
-            self.lastSecond = second
-            for shard in self.shards { shard.onSecond() }
             self.settle()
         }
     }
 
-    private var lastSecond = 0
-
-    /// Lets everything happen that has been set off.
+    /// Lets everything happen that has been set off, and reads from the clients whatever the broker is ready to read.
     private func settle() {
-        for _ in 0..<6 {
-            for loop in self.loops { loop.run() }
-            _ = self.shared.routes.poll()
+        for _ in 0..<2 {
+            self.broker.settle()
             for client in self.clients { client.deliver() }
         }
+        self.broker.settle()
     }
 
     private func tell(_ line: @autoclosure () -> String) {
@@ -208,7 +198,7 @@ final class FuzzWorld {
             client.check(backlogMax: backlogMax)
             self.note(client)
         }
-        for shard in self.shards {
+        for shard in self.broker.shards {
             for session in shard.sessions.values { self.check(session, shard, configuration) }
         }
     }
@@ -247,13 +237,13 @@ final class FuzzWorld {
         self.settle()
         self.advance(by: .seconds(Int64(Self.configuration.maximumSessionExpiry) + 70))
         self.settle()
-        for shard in self.shards {
+        for shard in self.broker.shards {
             if !shard.connections.isEmpty { self.breaks("\(shard.connections.count) connections are left") }
             if !shard.sessions.isEmpty { self.breaks("sessions are left: \(shard.sessions.keys.map(\.text))") }
         }
-        if self.shared.directory.count != 0 {
-            self.breaks("\(self.shared.directory.count) sessions are in the directory")
+        if self.broker.shared.directory.count != 0 {
+            self.breaks("\(self.broker.shared.directory.count) sessions are in the directory")
         }
-        if !self.shared.routes.ownRoutes().isEmpty { self.breaks("routes are left") }
+        if !self.broker.shared.routes.ownRoutes().isEmpty { self.breaks("routes are left") }
     }
 }
