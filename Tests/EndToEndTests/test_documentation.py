@@ -20,9 +20,10 @@ def source_files(*folders):
 
 
 SOURCES = source_files("Sources/Protocol", "Sources/LocalBroker", "Sources/Cluster", "Sources/node")
-TESTS = {path.stem: path.read_text() for path in source_files("Tests")} | {
-    path.stem: path.read_text() for path in (ROOT / "Tests/EndToEndTests").glob("*.py")
-}
+TESTS = {}
+for path in [*source_files("Tests"), *(ROOT / "Tests/EndToEndTests").glob("*.py")]:
+    # Two modules may have a file of the same name.
+    TESTS[path.stem] = TESTS.get(path.stem, "") + path.read_text()
 
 
 def test_each_statement_has_one_row():
