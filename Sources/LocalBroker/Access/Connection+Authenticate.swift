@@ -229,7 +229,7 @@ extension Connection {
         var auth = Auth(reason: reason)
         auth.properties.authenticationMethod = method
         auth.properties.authenticationData = data
-        self.append(.auth(auth))
+        self.answer(.auth(auth))
     }
 
     /// Ends a connected client that may not be connected any more.

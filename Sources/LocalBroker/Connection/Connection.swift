@@ -19,13 +19,21 @@ final class Connection: ChannelInboundHandler {
     let listener: ListenerContext
     private(set) var id: UInt64 = 0
     private(set) var context: ChannelHandlerContext?
-    private(set) var remoteAddress: SocketAddress?
+    /// The client's address: the socket's, or what a proxy says.
+    var remoteAddress: SocketAddress?
+    /// The common name in the client's certificate, which TLS has verified.
+    var peerCommonName: String?
     var core = ConnectionCore()
     var version = ProtocolVersion.v311
     var session: Session?
     var will: StoredWill?
     /// The largest packet the client takes, in bytes. [MQTT-3.1.2-24]
     var maximumPacketSize = FrameScanner.packetSizeMax
+    var inboundAliases = InboundAliases()
+    /// Nil for a client that takes no aliases.
+    var outboundAliases: OutboundAliases?
+    /// Whether there are any: asked for each message, so a plain field.
+    var usesAliases = false
     /// What CONNECT asked for.
     var connect = AcceptedConnect()
     /// The CONNECT that is being judged.
@@ -42,6 +50,8 @@ final class Connection: ChannelInboundHandler {
     /// When the connection is to be looked at, and when its timer is due; 0 for none.
     var checkSeconds = 0
     var timerSeconds = 0
+    /// Reads come from the socket as they are (`ReadBufferHandler` where they do not).
+    private let isBare: Bool
     /// The buffer that NIO reads into first; holding it makes NIO use the shard's from then on (`ReadBufferPool`).
     private var firstBuffer: ByteBuffer?
     /// The beginning of a packet whose rest has not been read.
@@ -72,6 +82,7 @@ final class Connection: ChannelInboundHandler {
     init(shard: Shard, listener: ListenerContext) {
         self.shard = shard
         self.listener = listener
+        self.isBare = listener.isBare
     }
 
     var isOpen: Bool { self.core.phase != .closed }
@@ -82,9 +93,11 @@ final class Connection: ChannelInboundHandler {
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         self.remoteAddress = context.remoteAddress
-        // It throws only for a channel that is closed, which channelInactive tells.
-        let transport = try? context.pipeline.syncOperations.withUnsafeTransportIfAvailable { (socket: CInt) in socket }
-        self.descriptor = transport ?? -1
+        if self.listener.writesToSocket {
+            // It throws only for a channel that is closed, which channelInactive tells.
+            let transport = try? context.pipeline.syncOperations.withUnsafeTransportIfAvailable { (it: CInt) in it }
+            self.descriptor = transport ?? -1
+        }
         self.id = self.shard.add(self)
         self.check(atSeconds: self.shard.now.seconds + self.shard.shared.configuration.connectTimeoutSeconds)
     }
@@ -107,11 +120,6 @@ final class Connection: ChannelInboundHandler {
         context.fireChannelInactive()
     }
 
-    func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        // A reset or a failed write: NIO reports it and the connection is of no use any more.
-        context.close(promise: nil)
-    }
-
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         self.isChannelWritable = context.channel.isWritable
         self.onWritable()
@@ -122,12 +130,12 @@ final class Connection: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         let buffer = self.unwrapInboundIn(data)
-        if self.firstBuffer == nil { self.firstBuffer = buffer }
+        if self.isBare, self.firstBuffer == nil { self.firstBuffer = buffer }
         self.shard.beginTick()
         self.lastRead = self.shard.now
         self.shard.statistics.bytesReceived &+= UInt64(buffer.readableBytes)
         self.receive(buffer)
-        self.shard.giveReadBuffer(buffer)
+        if self.isBare { self.shard.giveReadBuffer(buffer, isEncrypted: false) }
         self.checkBacklog()
     }
 
@@ -268,9 +276,9 @@ final class Connection: ChannelInboundHandler {
     ///
     /// - Parameter continues: the session outlives this connection, so a will that has a delay is not due yet and never
     ///   will be. [MQTT-3.1.3-9]
-    func onTakenOver(continues: Bool) {
+    func onTakenOver(_ session: Session, continues: Bool) {
         self.session = nil
-        if let will = self.will.take(), will.delaySeconds == 0 || !continues { self.shard.publish(will) }
+        if let will = self.will.take(), will.delaySeconds == 0 || !continues { self.shard.publish(will, of: session) }
         self.disconnect(.sessionTakenOver)
     }
 
@@ -285,15 +293,21 @@ final class Connection: ChannelInboundHandler {
         if self.core.phase == .awaitingConnect || self.core.phase == .authenticating {
             self.refuseConnect(error)
         } else {
-            self.disconnect(error.reason)
+            self.disconnect(error.reason, error.message)
         }
     }
 
     /// Ends the connection from this side, with a DISCONNECT where the version has one. [MQTT-3.14.0-1]
-    func disconnect(_ reason: ReasonCode) {
+    ///
+    /// - Parameter explanation: a reason string for the client, left out where its packets would get too large.
+    func disconnect(_ reason: ReasonCode, _ explanation: String? = nil) {
         guard self.isOpen else { return }
         if self.version == .v5, self.core.phase == .connected {
-            self.append { ShortPackets.writeDisconnect(reason, version: .v5, into: &$0) }
+            var disconnect = Disconnect(reason: reason)
+            disconnect.properties.reasonString = explanation
+            if !self.appendIfTaken({ self.encode(.disconnect(disconnect), into: &$0) }) {
+                _ = self.appendIfTaken { ShortPackets.writeDisconnect(reason, version: .v5, into: &$0) }
+            }
         }
         self.closeAfterFlush()
     }
@@ -355,15 +369,21 @@ final class Connection: ChannelInboundHandler {
         if self.outbound.readableBytes >= Self.flushThreshold, self.isWritable { self.shard.markOverdue(self) }
     }
 
-    /// Adds a packet that this side made up; that it can be encoded is this side's responsibility.
-    func append(_ packet: Packet) {
-        let version = self.version
-        self.append { buffer in
-            do throws(ProtocolError) {
-                try packet.encode(into: &buffer, version: version)
-            } catch {
-                preconditionFailure("an own packet cannot be encoded: \(error)")
-            }
+    /// Adds a packet unless it is larger than the client takes. [MQTT-3.1.2-24]
+    func appendIfTaken(_ body: (inout ByteBuffer) -> Void) -> Bool {
+        let start = self.outbound.writerIndex
+        self.append(body)
+        guard self.outbound.writerIndex - start > self.maximumPacketSize else { return true }
+        self.outbound.moveWriterIndex(to: start)
+        return false
+    }
+
+    /// Encodes a packet that this side made up; that it can be encoded is this side's responsibility.
+    func encode(_ packet: Packet, into buffer: inout ByteBuffer) {
+        do throws(ProtocolError) {
+            try packet.encode(into: &buffer, version: self.version)
+        } catch {
+            preconditionFailure("an own packet cannot be encoded: \(error)")
         }
     }
 

@@ -43,7 +43,7 @@ struct ConnectionCore {
         case (.connected, .connect): return .refuse(.protocolError, requirement: "MQTT-3.1.0-2")
         // No method was agreed on in CONNECT, so there is nothing to authenticate again.
         case (.connected, .auth) where !self.mayAuthenticateAgain:
-            return .refuse(.protocolError, requirement: "MQTT-4.12.0-6")
+            return .refuse(.protocolError, requirement: "MQTT-4.12.0-7")
         case (.connected, _): return .handle
         }
     }

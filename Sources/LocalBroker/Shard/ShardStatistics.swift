@@ -19,6 +19,12 @@ package struct ShardStatistics: Sendable, Equatable {
     package var publishesDenied: UInt64 = 0
     /// Topic filters that a client had no right to subscribe to.
     package var subscriptionsDenied: UInt64 = 0
+    /// Connections whose TLS handshake, or a record after it, was wrong.
+    package var tlsFailures: UInt64 = 0
+    /// WebSocket requests that were refused, and connections that broke the rules of frames.
+    package var webSocketFailures: UInt64 = 0
+    /// Connections that did not begin with the PROXY protocol's header where they must.
+    package var proxyHeaderFailures: UInt64 = 0
 
     static func += (sum: inout Self, part: Self) {
         sum.connectionsOpened += part.connectionsOpened
@@ -34,5 +40,8 @@ package struct ShardStatistics: Sendable, Equatable {
         sum.protocolErrors += part.protocolErrors
         sum.publishesDenied += part.publishesDenied
         sum.subscriptionsDenied += part.subscriptionsDenied
+        sum.tlsFailures += part.tlsFailures
+        sum.webSocketFailures += part.webSocketFailures
+        sum.proxyHeaderFailures += part.proxyHeaderFailures
     }
 }
