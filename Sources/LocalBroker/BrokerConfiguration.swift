@@ -34,6 +34,8 @@ public struct BrokerConfiguration: Sendable {
     public var maximumSessionExpiry = UInt32.max
     /// Whether clients without credentials may connect from addresses that are neither loopback nor private.
     public var allowsPublicAddresses = false
+    /// Seconds between two publications of the topics under `$SYS`; 0 for none at all.
+    public var systemIntervalSeconds = 10
     /// The broker's log.
     public var logger = Logger(label: "dunlin.broker")
 

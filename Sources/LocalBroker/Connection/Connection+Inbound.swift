@@ -70,6 +70,7 @@ extension Connection {
         }
         self.shard.statistics.messagesReceived &+= 1
         let message = self.view(of: publish, span, bytes)
+        self.shard.statistics.payloadBytesReceived &+= UInt64(message.payload.count)
         switch publish.qos {
         case .atMostOnce:
             self.shard.publish(message, from: self, scope: .everyone)

@@ -3,11 +3,11 @@ import Protocol
 
 /// What goes to a client.
 extension Connection {
-    /// Sends a message that is encoded already.
-    func send(encoded bytes: UnsafeRawBufferPointer) {
+    /// Sends a message that is encoded already, with a payload of `payloadCount` bytes.
+    func send(encoded bytes: UnsafeRawBufferPointer, payloadCount: Int) {
         // Nothing is what a message larger than MQTT allows is encoded to.
         guard self.takes(bytes.isEmpty ? .max : bytes.count) else { return }
-        self.shard.statistics.messagesSent &+= 1
+        self.countSent(payloadCount)
         self.append { $0.writeBytes(bytes) }
     }
 
@@ -26,8 +26,14 @@ extension Connection {
             subscriptionIdentifier: subscriptionIdentifier
         )
         guard self.takes(header.encodedLength(of: message)) else { return }
-        self.shard.statistics.messagesSent &+= 1
+        self.countSent(message.payload.count)
         self.append { header.encode(message, into: &$0) }
+    }
+
+    @inline(__always)
+    private func countSent(_ payloadCount: Int) {
+        self.shard.statistics.messagesSent &+= 1
+        self.shard.statistics.payloadBytesSent &+= UInt64(payloadCount)
     }
 
     private func takes(_ size: Int) -> Bool {
@@ -86,7 +92,7 @@ extension Connection {
             self.shard.statistics.droppedTooLarge += 1
             return false
         }
-        self.shard.statistics.messagesSent &+= 1
+        self.countSent(message.payload.count)
         self.messagesTaken &+= 1
         self.append { header.encode(message, into: &$0) }
         return true

@@ -10,6 +10,8 @@ extension Shard {
         case everyone
         /// Clients of this node: the message came from a peer and must not cross another link.
         case clients
+        /// Clients of this node, who are told what is stored already.
+        case status
     }
 
     /// Routes one message to all who want it.
@@ -21,7 +23,7 @@ extension Shard {
     func publish(_ message: MessageView, from source: Connection?, scope: Scope) -> Bool {
         var message = message
         var isStored = true
-        if message.retain {
+        if message.retain, scope != .status {
             isStored = self.storeRetained(&message)
             // Peers keep every retained message, so all of them get it, once, whatever they subscribe to.
             if scope == .everyone, self.shared.peerCount.load(ordering: .relaxed) > 0 {
@@ -203,7 +205,9 @@ extension Shard {
         }
         guard let connection = session.connection, session.phase == .present else { return }
         if isShared, !retain, receiver.subscriptionIdentifier == 0, message.expiry == 0 {
-            self.template.withBytes(of: message, version: connection.version) { connection.send(encoded: $0) }
+            self.template.withBytes(of: message, version: connection.version) {
+                connection.send(encoded: $0, payloadCount: message.payload.count)
+            }
         } else {
             connection.send(
                 message,
