@@ -71,6 +71,7 @@ struct NodeProcess {
         if case .number(let port) = self.options.addresses.mqttPort {
             configuration.listeners = [.init(host: self.bindHost, port: port)]
         }
+        self.options.mqtt.apply(to: &configuration)
         self.options.limits.apply(to: &configuration)
         configuration.allowsPublicAddresses = self.options.access.allowPublic
         configuration.systemIntervalSeconds = self.options.output.sysInterval

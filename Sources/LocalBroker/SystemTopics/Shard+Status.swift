@@ -28,10 +28,10 @@ extension Shard {
             return
         }
         // Not at once: a loop looks at its sockets only when no task is ready.
-        let next = slot
+        let (next, sum) = (slot, status)
         let bound = NIOLoopBound(self, eventLoop: self.eventLoop)
         self.eventLoop.scheduleTask(in: .microseconds(50)) {
-            bound.value.gatherStatus(fromSlot: next, into: status, promise)
+            bound.value.gatherStatus(fromSlot: next, into: sum, promise)
         }.futureResult.whenFailure { promise.fail($0) }
     }
 }

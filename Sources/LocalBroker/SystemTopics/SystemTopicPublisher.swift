@@ -39,7 +39,7 @@ extension Shard {
         )
         message.stamp = self.shared.makeStamp(nowMilliseconds: self.nowMilliseconds).rawValue
         self.store(message, in: self.shared.systemRetained, origin: .client)
-        self.publish(message, from: nil, scope: .status)
+        self.publish(message, from: nil, publisher: nil, scope: .status)
     }
 }
 

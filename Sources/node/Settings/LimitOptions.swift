@@ -30,16 +30,6 @@ struct LimitOptions: ParsableArguments {
     var maxInflight = BrokerConfiguration.standard.maximumInflight
 
     @Option(
-        help: .number(
-            "QoS 1 and 2 messages taken from a client and not yet acknowledged.",
-            "count",
-            default: \.receiveMaximum
-        ),
-        transform: Number.count(1...65_535)
-    )
-    var receiveMaximum = Int(BrokerConfiguration.standard.receiveMaximum)
-
-    @Option(
         help: .number("QoS 1 and 2 messages that wait for one client.", "count", default: \.maximumQueuedMessages),
         transform: Number.count(1...Int.max)
     )
@@ -62,14 +52,6 @@ struct LimitOptions: ParsableArguments {
         transform: Number.count(1...65_535)
     )
     var maxTopicLevels = BrokerConfiguration.standard.maximumTopicLevels
-
-    @Option(
-        help: ArgumentHelp(
-            "Seconds that a session is kept for a client that is away, or unlimited.",
-            valueName: "seconds"
-        )
-    )
-    var maxSessionExpiry = Duration.unlimited
 
     @Option(
         help: .number("Retained messages kept.", "count", default: \.maximumRetainedMessages),
@@ -97,17 +79,12 @@ struct LimitOptions: ParsableArguments {
         configuration.connectTimeoutSeconds = self.connectTimeout
         configuration.maximumPacketSize = self.maxPacketSize
         configuration.maximumInflight = self.maxInflight
-        configuration.receiveMaximum = UInt16(clamping: self.receiveMaximum)
         configuration.maximumQueuedMessages = self.maxQueuedMessages
         configuration.maximumQueuedBytes = self.maxQueuedBytes
         configuration.maximumSubscriptions = self.maxSubscriptions
         configuration.maximumTopicLevels = self.maxTopicLevels
         configuration.maximumRetainedMessages = self.maxRetainedMessages
         configuration.maximumRetainedBytes = self.maxRetainedBytes
-        switch self.maxSessionExpiry {
-        case .seconds(let seconds): configuration.maximumSessionExpiry = seconds
-        case .unlimited: configuration.maximumSessionExpiry = .max
-        }
     }
 }
 

@@ -12,6 +12,7 @@ struct NodeOptions: ParsableArguments {
     @OptionGroup(title: "Addresses and ports") var addresses: AddressOptions
     @OptionGroup(title: "Cluster") var cluster: ClusterOptions
     @OptionGroup(title: "Access") var access: AccessOptions
+    @OptionGroup(title: "MQTT") var mqtt: ProtocolOptions
     @OptionGroup(title: "Limits") var limits: LimitOptions
     @OptionGroup(title: "Output") var output: OutputOptions
 

@@ -129,7 +129,10 @@ struct SystemTopicBrokerTests {
                         owner: owner,
                         phase: .present
                     )
-                    session.state.subscriptions[Array("$share/g/\(index)".utf8)] = SubscriptionOptions(qos: 0)
+                    session.state.subscriptions[Array("$share/g/\(index)".utf8)] = HeldSubscription(
+                        options: SubscriptionOptions(qos: 0),
+                        identifier: 0
+                    )
                     shard.value.slots.append(session)
                 }
             }.get()
