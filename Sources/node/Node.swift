@@ -28,7 +28,7 @@ struct Node: AsyncParsableCommand {
             flags over both. "node config" shows what comes of it.
             """,
         version: BrokerVersion.current,
-        subcommands: [ConfigCommand.self]
+        subcommands: [ConfigCommand.self, PasswdCommand.self]
     )
 
     /// Only judged here: `run` takes what they are together with the file and the variables.
@@ -82,8 +82,8 @@ enum Output {
     }
 }
 
-/// The system call, whose name the type above has taken.
-private enum Platform {
+/// The system call, whose name the types above and others have taken.
+enum Platform {
     static func write(_ descriptor: Int32, _ bytes: UnsafeRawPointer?, _ count: Int) -> Int {
         #if canImport(Glibc)
         Glibc.write(descriptor, bytes, count)
