@@ -99,5 +99,12 @@ let package = Package(
             dependencies: ["Cluster", "LocalBroker", "Protocol", "Gossip", nioCore, nioPosix, nioEmbedded],
             swiftSettings: settings
         ),
+        .testTarget(
+            name: "NodeTests",
+            dependencies: [
+                "node", "LocalBroker", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: settings
+        ),
     ]
 )

@@ -74,6 +74,7 @@ public final class Broker: Sendable {
         loops[0].scheduleRepeatedAsyncTask(initialDelay: Self.reloadInterval, delay: Self.reloadInterval) { _ in
             NIOThreadPool.singleton.runIfActive(eventLoop: loops[0]) { shared.reloader.check(always: false) }
         }
+        try await Self.publishStatus(shards: shards, shared: shared)
         return Broker(shared: shared, shards: shards, group: group)
     }
 

@@ -47,6 +47,8 @@ public struct BrokerConfiguration: Sendable {
     /// Whether clients may connect from addresses that are neither loopback nor private where `access` authenticates nobody
     /// and the listener has no policy of its own for anonymous clients.
     public var allowsPublicAddresses = false
+    /// Seconds between two publications of the topics under `$SYS`; 0 for none at all.
+    public var systemIntervalSeconds = 10
     /// The broker's log.
     public var logger = Logger(label: "dunlin.broker")
 

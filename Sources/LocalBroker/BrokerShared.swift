@@ -15,6 +15,9 @@ final class BrokerShared: Sendable {
     let mailboxes: [ShardMailbox]
     let routes: RoutingTable
     let retained: RetainedStore
+    /// What this node publishes under `$SYS`: no peer has it.
+    let systemRetained = RetainedStore(limits: RetainedLimits(countMax: 1000, bytesMax: 1024 * 1024))
+    let startedAt = NIODeadline.now()
     let directory = SessionDirectory()
     /// Peers that are attached; where there are none a retained message needs no copy for them.
     let peerCount = Atomic<Int>(0)

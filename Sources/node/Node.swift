@@ -22,21 +22,35 @@ struct Node: AsyncParsableCommand {
 
             When every listener is open it prints one line to standard output, which begins with "ready"; its log goes \
             to standard error.
+
+            Each setting can also stand in a YAML file (--config FILE), without the dashes in front, or in a variable: \
+            --mqtt-port is mqtt-port in the file and DUNLIN_MQTT_PORT in the environment. Variables win over the file, \
+            flags over both. "node config" shows what comes of it.
             """,
-        version: Version.current
+        version: BrokerVersion.current,
+        subcommands: [ConfigCommand.self, PasswdCommand.self]
     )
 
+    /// Only judged here: `run` takes what they are together with the file and the variables.
     @OptionGroup var options: NodeOptions
 
+    static func main() async {
+        // From the first moment on: a SIGHUP that comes before the node is ready must not end it.
+        signal(SIGHUP, SIG_IGN)
+        await self.main(nil)
+    }
+
     func run() async throws {
-        let level = self.options.logLevel.level
+        let settings = try Settings.ofThisProcess()
+        try settings.requireNoProblems()
+        let level = settings.options.output.logLevel.level
         LoggingSystem.bootstrap { label in
             var handler = StreamLogHandler.standardError(label: label)
             handler.logLevel = level
             return handler
         }
         do {
-            try await NodeProcess(self.options).run()
+            try await NodeProcess(settings.options).run()
         } catch let error as BrokerError {
             throw Self.failure(error)
         } catch let error as ClusterError {
@@ -55,11 +69,6 @@ struct Node: AsyncParsableCommand {
     }
 }
 
-/// The version of this program.
-enum Version {
-    static let current = "0.1.0"
-}
-
 /// Whole texts on standard output or standard error, written at once and unbuffered.
 enum Output {
     static func write(_ text: String, to descriptor: Int32) {
@@ -73,8 +82,8 @@ enum Output {
     }
 }
 
-/// The system call, whose name the type above has taken.
-private enum Platform {
+/// The system call, whose name the types above and others have taken.
+enum Platform {
     static func write(_ descriptor: Int32, _ bytes: UnsafeRawPointer?, _ count: Int) -> Int {
         #if canImport(Glibc)
         Glibc.write(descriptor, bytes, count)

@@ -23,7 +23,7 @@ struct NodeProcess {
 
     init(_ options: NodeOptions) {
         self.options = options
-        self.name = options.name ?? Self.defaultName(bind: options.bind)
+        self.name = options.cluster.name ?? Self.defaultName(bind: options.addresses.bind)
         // A later start must have a higher number, also after a reboot: milliseconds since the Unix epoch.
         var time = timespec()
         clock_gettime(CLOCK_REALTIME, &time)
@@ -44,15 +44,17 @@ struct NodeProcess {
     func run() async throws {
         // A client that closes its connection must not end the process.
         signal(SIGPIPE, SIG_IGN)
+        // Also those that come while the node starts are kept, and the files read again when it has.
+        let hangups = await UnixSignalsSequence(trapping: .sighup)
         let broker = try await Broker.make(configuration: self.brokerConfiguration)
         var cluster: ClusterService?
         var ring: GossipNode?
         do {
-            if case .number(let port) = self.options.linkPort, self.options.gossipPort != .off {
+            if case .number(let port) = self.options.addresses.linkPort, self.options.addresses.gossipPort != .off {
                 cluster = try await ClusterService.start(broker: broker, configuration: self.cluster(port: port))
             }
             try await broker.bindListeners()
-            if case .number(let port) = self.options.gossipPort {
+            if case .number(let port) = self.options.addresses.gossipPort {
                 ring = try await self.startGossip(port: port, cluster: cluster, broker: broker)
             }
         } catch {
@@ -60,27 +62,25 @@ struct NodeProcess {
             await broker.stop()
             throw error
         }
-        try await self.serve(broker: broker, cluster: cluster, ring: ring)
+        try await self.serve(broker: broker, cluster: cluster, ring: ring, hangups: hangups)
     }
 
     private var brokerConfiguration: BrokerConfiguration {
         var configuration = BrokerConfiguration()
         configuration.listeners = []
-        if case .number(let port) = self.options.mqttPort {
+        if case .number(let port) = self.options.addresses.mqttPort {
             configuration.listeners = [.init(host: self.bindHost, port: port)]
         }
-        configuration.shards = self.options.shards
-        configuration.maximumPacketSize = self.options.maxPacketSize
-        configuration.maximumInflight = self.options.maxInflight
-        configuration.maximumQueuedMessages = self.options.maxQueuedMessages
-        configuration.maximumQueuedBytes = self.options.maxQueuedBytes
-        configuration.allowsPublicAddresses = self.options.allowPublic
+        self.options.mqtt.apply(to: &configuration)
+        self.options.limits.apply(to: &configuration)
+        configuration.allowsPublicAddresses = self.options.access.allowPublic
+        configuration.systemIntervalSeconds = self.options.output.sysInterval
         configuration.logger = Logger(label: "dunlin.broker")
         return configuration
     }
 
     /// Without `--bind` every address, of both families where the host has both.
-    private var bindHost: String { self.options.bind ?? Self.anyAddress }
+    private var bindHost: String { self.options.addresses.bind ?? Self.anyAddress }
 
     /// Where IPv6 is switched off, as in many containers, not even its wildcard address resolves.
     private static let anyAddress =
@@ -95,11 +95,11 @@ struct NodeProcess {
         configuration.bindHost = self.bindHost
         configuration.linkPort = port
         // What a client may publish here must fit through the links, with the record's own header.
-        let frameBytesMax = max(configuration.links.frameBytesMax, self.options.maxPacketSize + 64 * 1024)
+        let frameBytesMax = max(configuration.links.frameBytesMax, self.options.limits.maxPacketSize + 64 * 1024)
         configuration.links.frameBytesMax = frameBytesMax
         configuration.links.sender.recordBytesMax = frameBytesMax
         configuration.links.sender.bytesMax = max(configuration.links.sender.bytesMax, 2 * frameBytesMax)
-        switch self.options.linkCompression {
+        switch self.options.cluster.linkCompression {
         case .level(let level): configuration.links.compressionLevel = Int32(level)
         case .off: configuration.links.compressionLevel = nil
         }
@@ -107,15 +107,17 @@ struct NodeProcess {
     }
 
     private func startGossip(port: Int, cluster: ClusterService?, broker: Broker) async throws -> GossipNode {
-        var tags = ["role": "dunlin", "version": Version.current]
+        var tags = ["role": "dunlin", "version": BrokerVersion.current]
         if let cluster { tags[ClusterService.linkTag] = "\(cluster.linkPort)" }
         if let port = broker.addresses.first?.port { tags["mqtt"] = "\(port)" }
         let configuration = GossipConfiguration(
             name: self.name,
-            bindAddress: self.options.bind ?? "0.0.0.0",
+            bindAddress: self.options.addresses.bind ?? "0.0.0.0",
             port: port,
-            advertise: self.options.advertise.map { .init(host: $0.host, port: $0.port) },
-            seeds: self.options.join.map { .init(host: $0.host, port: $0.port ?? GossipConfiguration.defaultPort) },
+            advertise: self.options.addresses.advertise.map { .init(host: $0.host, port: $0.port) },
+            seeds: self.options.cluster.join.map {
+                .init(host: $0.host, port: $0.port ?? GossipConfiguration.defaultPort)
+            },
             tags: tags,
             bootEpoch: self.bootEpoch,
             logger: Logger(label: "dunlin.gossip")
@@ -171,7 +173,7 @@ struct NodeProcess {
     /// Clients are served when the node has what the others have, so that the first of them miss nothing; where nobody
     /// answers within a bound, alone.
     private func beginServing(broker: Broker, cluster: ClusterService?, ring: GossipNode?) async {
-        if let cluster, ring != nil, !self.options.join.isEmpty {
+        if let cluster, ring != nil, !self.options.cluster.join.isEmpty {
             let timeout = Self.firstSyncTimeout
             if await !cluster.firstSync(within: timeout) {
                 let seconds = timeout.nanoseconds / 1_000_000_000
@@ -187,13 +189,19 @@ struct NodeProcess {
 
     private var watch: Watch { Watch(errors: self.fatalErrors.stream) }
 
-    private func serve(broker: Broker, cluster: ClusterService?, ring: GossipNode?) async throws {
+    private func serve(
+        broker: Broker,
+        cluster: ClusterService?,
+        ring: GossipNode?,
+        hangups: UnixSignalsSequence
+    ) async throws {
         // A group stops its services in reverse order: clients first, so that their wills still reach the peers; then the
         // links; then the ring, which is told that this node leaves.
         let group = ServiceGroup(
             configuration: .init(
                 services: [
                     .init(service: self.watch, failureTerminationBehavior: .gracefullyShutdownGroup),
+                    .init(service: Reload(broker: broker, hangups: hangups, logger: self.logger)),
                     .init(service: Step(stop: broker.stop)),
                     .init(
                         service: Step(stop: {
@@ -250,6 +258,20 @@ private struct Watch: Service {
 
     func run() async throws {
         for await error in self.errors.cancelOnGracefulShutdown() { throw error }
+    }
+}
+
+/// Reads files again at each SIGHUP.
+private struct Reload: Service {
+    let broker: Broker
+    let hangups: UnixSignalsSequence
+    let logger: Logger
+
+    func run() async throws {
+        for await _ in self.hangups.cancelOnGracefulShutdown() {
+            self.logger.notice("SIGHUP: reading certificates, passwords and rules again")
+            await self.broker.reload()
+        }
     }
 }
 

@@ -29,9 +29,10 @@ class Cluster:
         self._directory = directory
         self.nodes = nodes
 
-    def node(self, name=None, join=(), flags=(), address=None, ports=None):
+    def node(self, name=None, join=(), flags=(), address=None, ports=None, environment=None):
         number = len(self.nodes) + 1
-        node = Node(self._directory, name or f"n{number}", address or f"127.0.0.{number}", join, flags, ports)
+        address = address or f"127.0.0.{number}"
+        node = Node(self._directory, name or f"n{number}", address, join, flags, ports, environment)
         self.nodes.append(node)
         return node.start()
 

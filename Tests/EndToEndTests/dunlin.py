@@ -24,6 +24,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("DUNLIN_NODE", str(ROOT / ".build/release/node"))
 IN_CI = bool(os.environ.get("CI"))
 
+# What nodes are started with: to them DUNLIN_ variables are settings, and those that are there are the tests' own.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("DUNLIN_")}
+
 # How long a condition may take. Generous: the machine may have two busy cores.
 PATIENCE = 10.0
 
@@ -56,11 +59,12 @@ def require(available, reason):
 class Node:
     """One broker process. The first start takes free ports; later ones take the same again."""
 
-    def __init__(self, directory, name, address="127.0.0.1", join=(), flags=(), ports=None):
+    def __init__(self, directory, name, address="127.0.0.1", join=(), flags=(), ports=None, environment=None):
         self.name = name
         self.address = address
         self.join = list(join)
         self.flags = list(flags)
+        self.environment = environment or {}
         self.ports = {"mqtt": 0, "gossip": 0, "link": 0} | (ports or {})
         self.ready = {}
         self.log_path = directory / f"{name}.log"
@@ -91,7 +95,12 @@ class Node:
         lines = queue.Queue()
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                self.command(), stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True
+                self.command(),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                env=ENVIRONMENT | self.environment,
             )
         threading.Thread(target=_collect, args=(self.process.stdout, lines), daemon=True).start()
         try:
@@ -254,6 +263,7 @@ class RawSession:
         kind, body = self.packet()
         assert (kind, body[1]) == (CONNACK, 0)
         self.session_present = body[0] == 1
+        self.connack_properties = body[3:]
 
     def __enter__(self):
         return self

@@ -1,20 +1,39 @@
 """The command line: what it prints, what it refuses, how it ends."""
 
+import pathlib
 import re
+import signal
 import socket
 import subprocess
+import threading
 
 import pytest
 
-from dunlin import BINARY, DISCONNECT, PATIENCE, ROOT, Client, RawSession, unique
+from dunlin import BINARY, DISCONNECT, ENVIRONMENT, PATIENCE, ROOT, Client, RawSession, unique, until
 
 SERVER_SHUTTING_DOWN = 0x8B
 
 
-def run(*arguments):
+def run(*arguments, environment=None):
     return subprocess.run(
-        [BINARY, *arguments], capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL
+        [BINARY, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        stdin=subprocess.DEVNULL,
+        env=ENVIRONMENT | (environment or {}),
     )
+
+
+def settings(done):
+    """What `node config` printed: value and source of each setting."""
+    assert done.returncode == 0, done.stderr
+    rows = [re.split(r" {2,}", line) for line in done.stdout.splitlines()[1:]]
+    return {key: (value, source) for key, value, source in rows}
+
+
+def flags_of(*command):
+    return set(re.findall(r"--[a-z][a-z-]+", run(*command, "--help").stdout))
 
 
 def test_the_ready_line_names_the_node_and_its_addresses(cluster):
@@ -30,15 +49,126 @@ def test_version_and_help_go_to_standard_output():
     assert "--join" in run("--help").stdout
 
 
+def commands():
+    return re.findall(r"^  ([a-z]+) {2,}", run("--help").stdout.partition("SUBCOMMANDS:")[2], re.MULTILINE)
+
+
 def test_every_flag_is_documented_and_every_documented_flag_exists():
-    flags = set(re.findall(r"--[a-z][a-z-]+", run("--help").stdout))
+    flags = flags_of().union(*(flags_of(command) for command in commands()))
     documentation = (ROOT / "docs/configuration.md").read_text()
     documented = set(re.findall(r"^\| `(--[a-z][a-z-]+)", documentation, re.MULTILINE))
-    assert flags == documented
+    # What takes back a yes is described once for all.
+    assert flags - {f"--no-{flag[2:]}" for flag in documented} == documented
+
+
+def test_every_command_is_documented():
+    documentation = (ROOT / "docs/configuration.md").read_text()
+    documented = set(re.findall(r"^\| `node ([a-z]+)", documentation, re.MULTILINE))
+    assert set(commands()) == documented - {"help"}
+
+
+def test_every_setting_has_its_flag_and_its_place_in_the_sample_file():
+    keys = set(settings(run("config")))
+    assert {f"--{key}" for key in keys} == {
+        flag for flag in flags_of() if not flag.startswith("--no-")
+    } - {"--help", "--version"}
+    sample = (ROOT / "deploy/dunlin.yaml").read_text()
+    assert set(re.findall(r"^#?([a-z][a-z-]+):", sample, re.MULTILINE)) == keys - {"config"}
+
+
+def test_the_sample_file_is_right_as_it_is():
+    done = run("config", "--check", "--config", str(ROOT / "deploy/dunlin.yaml"))
+    sources = {key: source for key, (_, source) in settings(done).items()}
+    assert sources.pop("config") == "command line"
+    assert set(sources.values()) == {"default"}
+
+
+def test_the_sample_file_shows_the_defaults(tmp_path):
+    sample = (ROOT / "deploy/dunlin.yaml").read_text()
+    path = tmp_path / "all.yaml"
+    path.write_text(re.sub(r"^#([a-z][a-z-]+:)", r"\1", sample, flags=re.MULTILINE))
+    shown = settings(run("config", "--config", str(path)))
+    defaults = settings(run("config"))
+    for key, (default, _) in defaults.items():
+        if default != "-" and key not in EXAMPLES:
+            assert shown[key][0] == default, key
+            assert shown[key][1].startswith(f"{path} line "), key
+
+
+# Settings for which the sample file shows something else than the default.
+EXAMPLES = {"config"}
+
+
+def test_the_file_the_environment_and_the_command_line_are_layers(cluster, tmp_path):
+    path = tmp_path / "node.yaml"
+    path.write_text("max:\n  packet-size: 4K\nreceive-maximum: 5\nlog-level: debug\n")
+    shown = settings(
+        run("config", "--receive-maximum", "7", environment={"DUNLIN_CONFIG": str(path), "DUNLIN_LOG_LEVEL": "info"})
+    )
+    assert shown["max-packet-size"] == ("4096", f"{path} line 2")
+    assert shown["receive-maximum"] == ("7", "command line")
+    assert shown["log-level"] == ("info", "DUNLIN_LOG_LEVEL")
+    node = cluster.node(environment={"DUNLIN_CONFIG": str(path), "DUNLIN_NAME": "unused"})
+    with RawSession(node, unique("raw"), version=5) as session:
+        receive_maximum, maximum_packet_size = b"\x21\x00\x05", b"\x27\x00\x00\x10\x00"
+        assert receive_maximum in session.connack_properties
+        assert maximum_packet_size in session.connack_properties
+
+
+def test_wrong_settings_keep_a_node_from_starting_and_are_all_told(tmp_path):
+    path = tmp_path / "wrong.yaml"
+    path.write_text("mqtt-port: many\ngossip: {prot: 1}\n")
+    for command in ([], ["config"]):
+        done = run(*command, "--config", str(path), environment={"DUNLIN_SHARDS": "0"})
+        assert done.returncode == 64
+        for culprit in (f"{path} line 1", "many", f"{path} line 2", "gossip-port?", "DUNLIN_SHARDS"):
+            assert culprit in done.stderr
+        assert "ready" not in done.stdout
+
+
+def test_sighup_reads_files_again_and_ends_nothing(cluster):
+    node = cluster.node()
+    with Client(node) as client:
+        client.subscribe("still here")
+        node.process.send_signal(signal.SIGHUP)
+        node.wait_for_log("SIGHUP")
+        client.publish("still here", "yes")
+        assert client.payloads(1) == ["yes"]
+    assert node.terminate() == 0
+
+
+def test_sighup_at_any_moment_of_the_start_ends_nothing():
+    command = [BINARY, "--bind", "127.0.0.1", *NO_PORTS]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT
+    )
+    try:
+        # The first moment at which the program itself decides what a signal does.
+        until(lambda: ignores_hangup(process.pid) or process.poll() is not None, "SIGHUP is ignored or caught")
+        ready = threading.Event()
+        threading.Thread(target=lambda: process.stdout.readline() and ready.set(), daemon=True).start()
+        while not ready.is_set() and process.poll() is None:
+            process.send_signal(signal.SIGHUP)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def ignores_hangup(pid):
+    try:
+        status = (pathlib.Path("/proc") / str(pid) / "status").read_text()
+    except OSError:
+        return False
+    masks = [int(mask, 16) for mask in re.findall(r"^Sig(?:Ign|Cgt):\s*(\w+)", status, re.MULTILINE)]
+    return any(mask & 1 << (signal.SIGHUP - 1) for mask in masks)
+
+
+NO_PORTS = ["--mqtt-port", "0", "--gossip-port", "0", "--link-port", "0"]
 
 
 def test_flags_in_the_documentation_are_real():
-    flags = set(re.findall(r"--[a-z][a-z-]+", run("--help").stdout))
+    flags = flags_of().union(*(flags_of(command) for command in commands()))
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     for page in pages:
         for line in re.findall(r"^.*(?:\bnode|scripts/run) +(--.*)$", page.read_text(), re.MULTILINE):
@@ -67,7 +197,7 @@ def test_a_bad_flag_is_named_and_refused(arguments, culprit):
 
 def test_an_address_that_is_not_this_machines_is_named():
     # TEST-NET-1 (RFC 5737): nobody has it.
-    done = run("--bind", "192.0.2.1", "--mqtt-port", "0", "--gossip-port", "0", "--link-port", "0")
+    done = run("--bind", "192.0.2.1", *NO_PORTS)
     assert done.returncode not in (0, 64)
     assert "192.0.2.1" in done.stderr
 
@@ -132,10 +262,11 @@ def test_nodes_on_one_machine_get_different_names_by_default():
     names = set()
     for address in ("127.0.0.1", "127.0.0.2"):
         process = subprocess.Popen(
-            [BINARY, "--bind", address, "--mqtt-port", "0", "--gossip-port", "0", "--link-port", "0"],
+            [BINARY, "--bind", address, *NO_PORTS],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            env=ENVIRONMENT,
         )
         try:
             names.add(re.search(r"name=(\S+)", process.stdout.readline()).group(1))

@@ -6,6 +6,7 @@ import Protocol
 extension Connection {
     func onConnect(_ connect: Connect) throws(ProtocolError) {
         self.version = connect.version
+        self.shard.statistics.connectsReceived &+= 1
         self.core.onConnectTaken()
         let configuration = self.shard.shared.configuration
         let requested = self.requestedExpiry(connect)

@@ -104,6 +104,7 @@ extension Connection {
             return true
         }
         self.shard.statistics.messagesReceived &+= 1
+        self.shard.statistics.payloadBytesReceived &+= UInt64(message.payload.count)
         switch publish.qos {
         case .atMostOnce:
             self.shard.publish(message, from: self, publisher: session, scope: .everyone)

@@ -3,11 +3,11 @@ import Protocol
 
 /// What goes to a client.
 extension Connection {
-    /// Sends a message that is encoded already.
-    func send(encoded bytes: UnsafeRawBufferPointer) {
+    /// Sends a message that is encoded already, with a payload of `payloadCount` bytes.
+    func send(encoded bytes: UnsafeRawBufferPointer, payloadCount: Int) {
         // Nothing is what a message larger than MQTT allows is encoded to.
         guard self.takes(bytes.isEmpty ? .max : bytes.count) else { return }
-        self.shard.statistics.messagesSent &+= 1
+        self.countSent(payloadCount)
         self.append { $0.writeBytes(bytes) }
     }
 
@@ -30,7 +30,7 @@ extension Connection {
             return
         }
         guard self.takes(header.encodedLength(of: message)) else { return }
-        self.shard.statistics.messagesSent &+= 1
+        self.countSent(message.payload.count)
         self.append { header.encode(message, into: &$0) }
     }
 
@@ -44,7 +44,7 @@ extension Connection {
         var header = header
         let outgoing = self.withAlias(message, &header)
         guard isRight(header.encodedLength(of: outgoing)) else { return false }
-        self.shard.statistics.messagesSent &+= 1
+        self.countSent(message.payload.count)
         self.append { header.encode(outgoing, into: &$0) }
         // Only now is the alias on its way to the client.
         if header.topicAlias != 0, !outgoing.topic.isEmpty {
@@ -64,6 +64,12 @@ extension Connection {
         case OutboundAliases.Choice.none?, nil: break
         }
         return outgoing
+    }
+
+    @inline(__always)
+    private func countSent(_ payloadCount: Int) {
+        self.shard.statistics.messagesSent &+= 1
+        self.shard.statistics.payloadBytesSent &+= UInt64(payloadCount)
     }
 
     private func takes(_ size: Int) -> Bool {
@@ -131,7 +137,7 @@ extension Connection {
             return self.sendWithAlias(message, header) { $0 <= self.maximumPacketSize }
         }
         guard header.encodedLength(of: message) <= self.maximumPacketSize else { return false }
-        self.shard.statistics.messagesSent &+= 1
+        self.countSent(message.payload.count)
         self.append { header.encode(message, into: &$0) }
         return true
     }

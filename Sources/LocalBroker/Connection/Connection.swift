@@ -172,6 +172,8 @@ final class Connection: ChannelInboundHandler {
     private func parse(_ bytes: UnsafeRawBufferPointer, from: Int) -> Int {
         let span = bytes.bytes
         var at = from
+        var count: UInt64 = 0
+        defer { self.shard.statistics.packetsReceived &+= count }
         do throws(ProtocolError) {
             while !self.isStalled,
                 let frame = try FrameScanner.next(
@@ -181,6 +183,7 @@ final class Connection: ChannelInboundHandler {
                 )
             {
                 guard try self.handle(frame, span, bytes) else { return at }
+                count &+= 1
                 guard self.isOpen, !self.isFailing else { return bytes.count }
                 at = frame.end
             }
@@ -365,6 +368,7 @@ final class Connection: ChannelInboundHandler {
     func append(_ body: (inout ByteBuffer) -> Void) {
         if self.outbound.storageCapacity == 0 { self.outbound = self.shard.takeBuffer() }
         body(&self.outbound)
+        self.shard.statistics.packetsSent &+= 1
         if !self.isDirty { self.shard.markDirty(self) }
         if self.outbound.readableBytes >= Self.flushThreshold, self.isWritable { self.shard.markOverdue(self) }
     }

@@ -10,6 +10,8 @@ extension Shard {
         case everyone
         /// Clients of this node: the message came from a peer and must not cross another link.
         case clients
+        /// Clients of this node, who are told what is stored already.
+        case status
     }
 
     /// Routes one message to all who want it.
@@ -24,7 +26,7 @@ extension Shard {
     func publish(_ message: MessageView, from source: Connection?, publisher: Session?, scope: Scope) -> Bool {
         var message = message
         var isStored = true
-        if message.retain {
+        if message.retain, scope != .status {
             isStored = self.storeRetained(&message)
             // A client that can be told is told that its message was not taken, and then nobody gets it.
             if !isStored, message.qos != .atMostOnce, source?.version == .v5 { return false }
@@ -244,7 +246,9 @@ extension Shard {
         if isShared, !retain, receiver.subscriptionIdentifier == 0, message.expiry == 0,
             !connection.usesAliases
         {
-            self.template.withBytes(of: message, version: connection.version) { connection.send(encoded: $0) }
+            self.template.withBytes(of: message, version: connection.version) {
+                connection.send(encoded: $0, payloadCount: message.payload.count)
+            }
         } else {
             connection.send(
                 message,

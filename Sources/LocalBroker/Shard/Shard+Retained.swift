@@ -10,7 +10,7 @@ extension Shard {
     func storeRetained(_ message: inout MessageView) -> Bool {
         let isOwn = message.stamp == 0
         if isOwn { message.stamp = self.shared.makeStamp(nowMilliseconds: self.nowMilliseconds).rawValue }
-        switch self.store(message, origin: isOwn ? .client : .peer) {
+        switch self.store(message, in: self.shared.retained, origin: isOwn ? .client : .peer) {
         case .stored, .superseded: return true
         case .countLimit, .bytesLimit: return false
         }
@@ -22,18 +22,23 @@ extension Shard {
     func storeFromPeer(_ record: UnsafeRawBufferPointer) -> Bool {
         guard let message = MessageRecord.read(record), message.stamp != 0 else { return false }
         self.beginTick()
-        _ = self.store(message, origin: .peer)
+        self.store(message, in: self.shared.retained, origin: .peer)
         return true
     }
 
-    private func store(_ message: MessageView, origin: RetainedOrigin) -> RetainedOutcome {
+    @discardableResult
+    func store(_ message: MessageView, in store: RetainedStore, origin: RetainedOrigin) -> RetainedOutcome {
         let stamp = HybridTimestamp(rawValue: message.stamp)
-        if origin == .peer { self.shared.observe(stamp, nowMilliseconds: self.nowMilliseconds) }
+        if origin == .peer {
+            self.shared.observe(stamp, nowMilliseconds: self.nowMilliseconds)
+            // Figures are each node's own.
+            if message.isSystemTopic { return .superseded }
+        }
         var record = self.takeBuffer()
         defer { self.recycle(record) }
         MessageRecord.append(message, qos: message.qos, to: &record)
         return record.withUnsafeReadableBytes { record in
-            self.shared.retained.apply(
+            store.apply(
                 topic: message.topic,
                 record: record,
                 stamp: stamp,
@@ -82,7 +87,7 @@ extension Connection {
             }
             chunks += 1
             guard session.state.log.waitingCount < RetainedDelivery.chunkCount else { return }
-            let chunk = self.shard.shared.retained.matches(
+            let chunk = self.shard.shared.retainedStore(for: delivery.filter).matches(
                 filter: delivery.filter,
                 from: delivery.cursor,
                 limit: RetainedDelivery.chunkCount,

@@ -237,6 +237,7 @@ extension Shard {
     /// A session without a connection is looked at: its will is due, or its end, or it is looked at again later.
     func onTimer(of session: Session) {
         if self.now.seconds >= session.endDueSeconds {
+            self.statistics.sessionsExpired += 1
             self.end(session)
             return
         }

@@ -2,8 +2,17 @@
 package struct ShardStatistics: Sendable, Equatable {
     package var connectionsOpened: UInt64 = 0
     package var connectionsRefused: UInt64 = 0
+    package var connectsReceived: UInt64 = 0
+    /// Sessions that ended because their client did not come back in time.
+    package var sessionsExpired: UInt64 = 0
+    /// MQTT packets of all types.
+    package var packetsReceived: UInt64 = 0
+    package var packetsSent: UInt64 = 0
+    /// PUBLISH packets.
     package var messagesReceived: UInt64 = 0
     package var messagesSent: UInt64 = 0
+    package var payloadBytesReceived: UInt64 = 0
+    package var payloadBytesSent: UInt64 = 0
     package var bytesReceived: UInt64 = 0
     package var bytesSent: UInt64 = 0
     /// QoS 0 messages dropped because the client's connection was full.
@@ -26,11 +35,20 @@ package struct ShardStatistics: Sendable, Equatable {
     /// Connections that did not begin with the PROXY protocol's header where they must.
     package var proxyHeaderFailures: UInt64 = 0
 
+    /// Messages that a client did not get because a limit of the broker or of the client was reached.
+    package var publishesDropped: UInt64 { self.droppedSlowConsumer + self.droppedQueueFull + self.droppedTooLarge }
+
     static func += (sum: inout Self, part: Self) {
         sum.connectionsOpened += part.connectionsOpened
         sum.connectionsRefused += part.connectionsRefused
+        sum.connectsReceived += part.connectsReceived
+        sum.sessionsExpired += part.sessionsExpired
+        sum.packetsReceived += part.packetsReceived
+        sum.packetsSent += part.packetsSent
         sum.messagesReceived += part.messagesReceived
         sum.messagesSent += part.messagesSent
+        sum.payloadBytesReceived += part.payloadBytesReceived
+        sum.payloadBytesSent += part.payloadBytesSent
         sum.bytesReceived += part.bytesReceived
         sum.bytesSent += part.bytesSent
         sum.droppedSlowConsumer += part.droppedSlowConsumer

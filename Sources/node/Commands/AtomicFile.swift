@@ -1,0 +1,64 @@
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// Files that are replaced as a whole: who reads one finds the old content or the new one, also after a power loss.
+enum AtomicFile {
+    /// Writes a file that only its owner may read.
+    ///
+    /// The new content goes into a file beside the old one, which then takes its name. A file that others may read as
+    /// well stays readable for them. A symbolic link stays, and what it names is replaced.
+    static func replace(_ path: String, with text: String) throws(TextFile.Failure) {
+        let target = Self.resolved(path)
+        var status = stat()
+        let isThere = stat(target, &status) == 0
+        var template = Array("\(target).XXXXXX".utf8CString)
+        // Made with mode 0600.
+        let file = mkstemp(&template)
+        guard file >= 0 else { throw .last }
+        let temporary = template.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
+        do throws(TextFile.Failure) {
+            defer { close(file) }
+            try Self.write(text, to: file)
+            if isThere {
+                guard fchmod(file, status.st_mode & 0o777) == 0 else { throw .last }
+                // Only root may give files away; where it cannot be, the file is the writer's.
+                _ = fchown(file, status.st_uid, status.st_gid)
+            }
+            guard fsync(file) == 0 else { throw .last }
+            guard rename(temporary, target) == 0 else { throw .last }
+        } catch {
+            unlink(temporary)
+            throw error
+        }
+        Self.syncDirectory(of: target)
+    }
+
+    /// The file at the end of symbolic links; the path itself where there is none yet.
+    private static func resolved(_ path: String) -> String {
+        guard let real = realpath(path, nil) else { return path }
+        defer { free(real) }
+        return String(cString: real)
+    }
+
+    private static func write(_ text: String, to file: Int32) throws(TextFile.Failure) {
+        var rest = Array(text.utf8)[...]
+        while !rest.isEmpty {
+            let count = rest.withUnsafeBytes { Platform.write(file, $0.baseAddress, $0.count) }
+            guard count > 0 else { throw .last }
+            rest = rest.dropFirst(count)
+        }
+    }
+
+    /// The new name is in the directory, which must be on disk as well. Some file systems do not offer that.
+    private static func syncDirectory(of path: String) {
+        let parts = path.split(separator: "/", omittingEmptySubsequences: false).dropLast()
+        let directory = parts.isEmpty ? "." : parts.joined(separator: "/") + "/"
+        let descriptor = open(directory, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return }
+        fsync(descriptor)
+        close(descriptor)
+    }
+}

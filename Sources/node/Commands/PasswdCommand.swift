@@ -1,0 +1,85 @@
+import ArgumentParser
+import LocalBroker
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// `node passwd`: changes a password file.
+struct PasswdCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "passwd",
+        abstract: "Set a user's password in a password file, or delete the user.",
+        discussion: """
+            Asks for the password where standard input is a terminal, and otherwise reads its first line. The file is \
+            made if it is not there, and replaced in one step; only its owner may read it. A running node reads it \
+            again by itself.
+            """
+    )
+
+    @Argument(help: "The password file.")
+    var file: String
+
+    @Argument(help: "The user.")
+    var user: String
+
+    @Flag(help: "Delete the user.")
+    var delete = false
+
+    func run() throws {
+        do {
+            let old = try self.read()
+            if self.delete {
+                guard let new = old.removing(user: self.user) else { throw PasswdError.noSuchUser(self.user) }
+                try AtomicFile.replace(self.file, with: new.description)
+            } else {
+                // The name is judged before anybody types a password for it.
+                let placeholder = PasswordHash.make(password: "", iterations: 0)
+                _ = try old.setting(user: self.user, hash: placeholder)
+                let password = try PasswordPrompt.read(user: self.user)
+                let new = try old.setting(user: self.user, hash: PasswordHash.make(password: password))
+                try AtomicFile.replace(self.file, with: new.description)
+            }
+        } catch let error as AccessFileError {
+            try Self.fail("\(self.file): \(error)")
+        } catch let error as TextFile.Failure {
+            try Self.fail("\(self.file): \(error)")
+        } catch let error as PasswdError {
+            try Self.fail("\(error)")
+        }
+    }
+
+    /// The file as it is; an empty one where none is.
+    private func read() throws -> PasswordFile {
+        guard access(self.file, F_OK) == 0 || errno != ENOENT else {
+            if self.delete { throw TextFile.Failure.last }
+            return PasswordFile()
+        }
+        return try PasswordFile(TextFile.read(self.file, bytesMax: Self.bytesMax))
+    }
+
+    private static let bytesMax = 64 * 1024 * 1024
+
+    private static func fail(_ reason: String) throws -> Never {
+        Output.write("Error: \(reason)\n", to: STDERR_FILENO)
+        throw ExitCode.failure
+    }
+}
+
+/// Why a password was not taken.
+enum PasswdError: Error, CustomStringConvertible {
+    case noSuchUser(String)
+    case noPassword
+    case mismatch
+
+    /// A sentence that says what is wrong.
+    var description: String {
+        switch self {
+        case .noSuchUser(let user): "there is no user \(user)"
+        case .noPassword: "no password was given"
+        case .mismatch: "the two passwords are not the same; nothing was changed"
+        }
+    }
+}

@@ -1,0 +1,106 @@
+import ArgumentParser
+import LocalBroker
+
+/// How much clients may take, and how much a node keeps.
+struct LimitOptions: ParsableArguments {
+    @Option(
+        help: .number(
+            "Seconds that a connection may take until its CONNECT is complete.",
+            "seconds",
+            default: \.connectTimeoutSeconds
+        ),
+        transform: Number.count(1...3600)
+    )
+    var connectTimeout = BrokerConfiguration.standard.connectTimeoutSeconds
+
+    @Option(
+        help: .number("The largest MQTT packet taken from a client.", "bytes", default: \.maximumPacketSize),
+        transform: Number.bytes(256...268_435_455)
+    )
+    var maxPacketSize = BrokerConfiguration.standard.maximumPacketSize
+
+    @Option(
+        help: .number(
+            "QoS 1 and 2 messages sent to a client and not yet acknowledged.",
+            "count",
+            default: \.maximumInflight
+        ),
+        transform: Number.count(1...65_535)
+    )
+    var maxInflight = BrokerConfiguration.standard.maximumInflight
+
+    @Option(
+        help: .number("QoS 1 and 2 messages that wait for one client.", "count", default: \.maximumQueuedMessages),
+        transform: Number.count(1...Int.max)
+    )
+    var maxQueuedMessages = BrokerConfiguration.standard.maximumQueuedMessages
+
+    @Option(
+        help: .number("Bytes that wait for one client.", "bytes", default: \.maximumQueuedBytes),
+        transform: Number.bytes(1024...Int.max)
+    )
+    var maxQueuedBytes = BrokerConfiguration.standard.maximumQueuedBytes
+
+    @Option(
+        help: .number("Topic filters that one client may subscribe to.", "count", default: \.maximumSubscriptions),
+        transform: Number.count(1...Int.max)
+    )
+    var maxSubscriptions = BrokerConfiguration.standard.maximumSubscriptions
+
+    @Option(
+        help: .number("Levels that a topic filter may have.", "count", default: \.maximumTopicLevels),
+        transform: Number.count(1...65_535)
+    )
+    var maxTopicLevels = BrokerConfiguration.standard.maximumTopicLevels
+
+    @Option(
+        help: .number("Retained messages kept.", "count", default: \.maximumRetainedMessages),
+        transform: Number.count(0...Int.max)
+    )
+    var maxRetainedMessages = BrokerConfiguration.standard.maximumRetainedMessages
+
+    @Option(
+        help: .number("Bytes of retained messages kept.", "bytes", default: \.maximumRetainedBytes),
+        transform: Number.bytes(0...Int.max)
+    )
+    var maxRetainedBytes = BrokerConfiguration.standard.maximumRetainedBytes
+
+    @Option(
+        help: ArgumentHelp(
+            "Event loops that share the clients; one for every two cores unless set.",
+            valueName: "count"
+        ),
+        transform: Number.count(1...64)
+    )
+    var shards: Int?
+
+    func apply(to configuration: inout BrokerConfiguration) {
+        configuration.shards = self.shards
+        configuration.connectTimeoutSeconds = self.connectTimeout
+        configuration.maximumPacketSize = self.maxPacketSize
+        configuration.maximumInflight = self.maxInflight
+        configuration.maximumQueuedMessages = self.maxQueuedMessages
+        configuration.maximumQueuedBytes = self.maxQueuedBytes
+        configuration.maximumSubscriptions = self.maxSubscriptions
+        configuration.maximumTopicLevels = self.maxTopicLevels
+        configuration.maximumRetainedMessages = self.maxRetainedMessages
+        configuration.maximumRetainedBytes = self.maxRetainedBytes
+    }
+}
+
+extension BrokerConfiguration {
+    /// The defaults, to be told.
+    static let standard = BrokerConfiguration()
+}
+
+extension ArgumentHelp {
+    /// The help of a number whose default is the library's. (The argument parser tells only defaults of types that it
+    /// reads by itself.)
+    static func number(
+        _ text: String,
+        _ valueName: String,
+        default path: KeyPath<BrokerConfiguration, some CustomStringConvertible>
+    ) -> ArgumentHelp {
+        ArgumentHelp("\(text) (default: \(BrokerConfiguration.standard[keyPath: path]))", valueName: valueName)
+    }
+}

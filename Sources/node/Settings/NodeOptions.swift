@@ -1,0 +1,96 @@
+import ArgumentParser
+import LocalBroker
+
+/// All settings of a node, declared once: as flags. The configuration file and the environment have the same ones under
+/// the same names, and what they say is read by the parser of the flags (`Settings`).
+///
+/// `docs/configuration.md` describes each; a test compares the two.
+struct NodeOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("A YAML file with settings.", valueName: "file"))
+    var config: FilePath?
+
+    @OptionGroup(title: "Addresses and ports") var addresses: AddressOptions
+    @OptionGroup(title: "Cluster") var cluster: ClusterOptions
+    @OptionGroup(title: "Access") var access: AccessOptions
+    @OptionGroup(title: "MQTT") var mqtt: ProtocolOptions
+    @OptionGroup(title: "Limits") var limits: LimitOptions
+    @OptionGroup(title: "Output") var output: OutputOptions
+
+    /// What does not go together, each with what to do about it. Of all sources together, so it is no flag's own mistake.
+    var conflicts: [String] {
+        var conflicts: [String] = []
+        if self.addresses.gossipPort == .off, !self.cluster.join.isEmpty {
+            conflicts.append("join needs gossip: leave out join, or gossip-port off")
+        }
+        return conflicts
+    }
+}
+
+/// Where a node listens and is reached.
+struct AddressOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("The address that every listener binds to.", valueName: "addr"))
+    var bind: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "The address, and gossip port where it differs, that other nodes reach this one at.",
+            valueName: "addr[:port]"
+        )
+    )
+    var advertise: HostPort?
+
+    @Option(help: ArgumentHelp("The port for MQTT clients; 0 takes a free one, off turns it off.", valueName: "port"))
+    var mqttPort = Port.number(1883)
+
+    @Option(
+        help: ArgumentHelp("The port for gossip, UDP and TCP; 0 takes a free one, off turns it off.", valueName: "port")
+    )
+    var gossipPort = Port.number(7946)
+
+    @Option(
+        help: ArgumentHelp(
+            "The port for links to other nodes; 0 takes a free one, off turns it off.",
+            valueName: "port"
+        )
+    )
+    var linkPort = Port.number(7947)
+}
+
+/// Which nodes are one broker.
+struct ClusterOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp("A node of the cluster to join; may be given several times.", valueName: "host[:port]")
+    )
+    var join: [HostPort] = []
+
+    @Option(help: "The node's name, unique in the cluster.", transform: NodeName.parse)
+    var name: String?
+
+    @Option(help: ArgumentHelp("zstd level of the links, 1 to 19; off sends uncompressed.", valueName: "level"))
+    var linkCompression = CompressionLevel.level(1)
+}
+
+/// Who may do what.
+struct AccessOptions: ParsableArguments {
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Serve MQTT clients from public addresses although nothing authenticates them."
+    )
+    var allowPublic = false
+}
+
+/// What a node tells.
+struct OutputOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("How much is logged.", valueName: "level"))
+    var logLevel = LogLevel.info
+
+    @Option(
+        help: .number(
+            "Seconds between two updates of the $SYS topics; 0 for no such topics.",
+            "seconds",
+            default: \.systemIntervalSeconds
+        ),
+        transform: Number.count(0...86_400)
+    )
+    var sysInterval = BrokerConfiguration.standard.systemIntervalSeconds
+}

@@ -1,0 +1,50 @@
+import ArgumentParser
+
+import class Foundation.ProcessInfo
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+extension Settings {
+    /// The settings that this process was started with.
+    static func ofThisProcess() throws -> Settings {
+        try Settings(
+            arguments: Array(CommandLine.arguments.dropFirst()),
+            environment: ProcessInfo.processInfo.environment
+        ) { path in
+            try TextFile.read(path, bytesMax: ConfigurationFile.bytesMax)
+        }
+    }
+
+    /// Says what is wrong, if something is.
+    ///
+    /// - Throws: the exit status 64.
+    func requireNoProblems() throws {
+        guard !self.problems.isEmpty else { return }
+        Output.write(self.problems.map { "Error: \($0)\n" }.joined(), to: STDERR_FILENO)
+        throw ExitCode.validationFailure
+    }
+
+    /// Says which of the files that the settings name cannot be read, if there are any.
+    ///
+    /// - Throws: the exit status 64.
+    func requireReadableFiles() throws {
+        var problems = ""
+        for setting in SettingCatalogue(self.options).settings {
+            guard let path = setting.path else { continue }
+            do {
+                _ = try TextFile.read(path, bytesMax: Self.fileBytesMax)
+            } catch {
+                problems += "Error: \(setting.key): \(path): \(error)\n"
+            }
+        }
+        guard !problems.isEmpty else { return }
+        Output.write(problems, to: STDERR_FILENO)
+        throw ExitCode.validationFailure
+    }
+
+    private static let fileBytesMax = 64 * 1024 * 1024
+}
