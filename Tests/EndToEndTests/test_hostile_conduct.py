@@ -126,11 +126,11 @@ def test_a_client_that_sends_byte_by_byte_is_served(node, version):
             connect(unique("s"), version) + subscribe(topic, version=version) + publish(topic, b"x", version=version)
         ):
             raw.send(bytes([byte]))
-        assert [raw.packet()[0] for _ in range(3)] == [CONNACK, SUBACK, PUBLISH]
+        # The message may come before SUBACK. (MQTT 5, section 3.8.4)
+        assert sorted(raw.packet()[0] for _ in range(3)) == sorted([CONNACK, SUBACK, PUBLISH])
 
 
 # [MQTT-3.1.2-22]
-@pytest.mark.xfail(strict=True, reason="any byte counts as a sign of life")
 def test_bytes_that_make_no_packet_are_no_sign_of_life(node):
     with Raw(node.mqtt) as raw:
         raw.connect(unique("drip"), keep_alive=1)

@@ -26,7 +26,7 @@ extension Connection {
     }
 
     /// Properties with a reason string, where the client wants to know such things. [MQTT-3.1.2-29]
-    func explained(_ explanation: String) -> Properties {
+    func explained(_ explanation: String?) -> Properties {
         var properties = Properties()
         if self.connect.wantsProblemInformation { properties.reasonString = explanation }
         return properties

@@ -32,6 +32,10 @@ extension Connection {
         }
         self.maximumPacketSize = connect.properties.maximumPacketSize.map(Int.init) ?? .max
         self.maximumPacketSize = min(self.maximumPacketSize, FrameScanner.packetSizeMax)
+        if let topic = connect.will?.topic, topic == "$SYS" || topic.hasPrefix("$SYS/") {
+            self.refuse(.notAuthorized, "a client was refused: the topic of its will belongs to the broker")
+            return
+        }
         if let will = connect.will { self.will = try StoredWill(will) }
         let login = Login(
             request: AuthenticationRequest(

@@ -100,7 +100,7 @@ extension Connection {
         case .allowed: break
         case .held: return false
         case .denied:
-            self.refuse(publish, .notAuthorized, "the rules do not let this client publish to the topic")
+            self.refuse(publish, .notAuthorized)
             return true
         }
         self.shard.statistics.messagesReceived &+= 1
@@ -180,7 +180,7 @@ extension Connection {
 
     /// Drops a message and says why where the client can be told: MQTT 3 has no way to refuse one, there it is
     /// acknowledged all the same. [MQTT3-3.3.5-2]
-    private func refuse(_ publish: PublishView, _ reason: ReasonCode, _ explanation: String) {
+    private func refuse(_ publish: PublishView, _ reason: ReasonCode, _ explanation: String? = nil) {
         guard publish.qos != .atMostOnce else { return }
         let kind: AckKind = publish.qos == .atLeastOnce ? .pubAck : .pubRec
         guard self.version == .v5 else {

@@ -132,7 +132,6 @@ final class Connection: ChannelInboundHandler {
         let buffer = self.unwrapInboundIn(data)
         if self.isBare, self.firstBuffer == nil { self.firstBuffer = buffer }
         self.shard.beginTick()
-        self.lastRead = self.shard.now
         self.shard.statistics.bytesReceived &+= UInt64(buffer.readableBytes)
         self.receive(buffer)
         if self.isBare { self.shard.giveReadBuffer(buffer, isEncrypted: false) }
@@ -190,6 +189,8 @@ final class Connection: ChannelInboundHandler {
         } catch {
             self.fail(error)
         }
+        // Whole packets are signs of life, bytes are not. [MQTT-3.1.2-22]
+        if at > from { self.lastRead = self.shard.now }
         return at
     }
 

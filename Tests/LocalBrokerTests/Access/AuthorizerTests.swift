@@ -99,14 +99,17 @@ struct AuthorizerTests {
 
     @Test("with no time for which answers hold it is asked each time")
     func uncached() async throws {
-        try await self.run({ $0.access.decisionCacheSeconds = 0 }) { broker, judge in
-            let client = try await broker.connect("c1")
-            for _ in 0..<5 { try await client.publish("ok/1", "x") }
-            #expect(judge.asked.count == 5)
-            judge.deny("ok/1")
-            try await client.send(.message("ok/1", "x", .atLeastOnce, id: 9))
-            try await client.expect(.ack(Ack(.pubAck, packetID: 9, reason: .notAuthorized)))
-        }
+        try await self.run(
+            { $0.access.decisionCacheSeconds = 0 },
+            { broker, judge in
+                let client = try await broker.connect("c1")
+                for _ in 0..<5 { try await client.publish("ok/1", "x") }
+                #expect(judge.asked.count == 5)
+                judge.deny("ok/1")
+                try await client.send(.message("ok/1", "x", .atLeastOnce, id: 9))
+                try await client.expect(.ack(Ack(.pubAck, packetID: 9, reason: .notAuthorized)))
+            }
+        )
     }
 
     @Test("what a client published before it closed is judged and delivered")
@@ -127,27 +130,33 @@ struct AuthorizerTests {
 
     @Test("a judge that never answers denies after a bounded time, and others are served meanwhile")
     func silent() async throws {
-        try await self.run({ $0.access.decisionTimeoutSeconds = 1 }) { broker, _ in
-            let slow = try await broker.connect("slow")
-            try await slow.send(.message("never", "x", .atLeastOnce, id: 1), .pingReq)
-            let quick = try await broker.connect("quick")
-            try await quick.publish("ok/1", "x")
-            try await slow.expect(.ack(Ack(.pubAck, packetID: 1, reason: .notAuthorized)))
-            try await slow.expect(.pingResp)
-            #expect(try await slow.subscribe("never/#") == [.notAuthorized])
-        }
+        try await self.run(
+            { $0.access.decisionTimeoutSeconds = 1 },
+            { broker, _ in
+                let slow = try await broker.connect("slow")
+                try await slow.send(.message("never", "x", .atLeastOnce, id: 1), .pingReq)
+                let quick = try await broker.connect("quick")
+                try await quick.publish("ok/1", "x")
+                try await slow.expect(.ack(Ack(.pubAck, packetID: 1, reason: .notAuthorized)))
+                try await slow.expect(.pingResp)
+                #expect(try await slow.subscribe("never/#") == [.notAuthorized])
+            }
+        )
     }
 
     @Test("when too many questions are open the next ones are answered with no")
     func busy() async throws {
-        try await self.run({ $0.access.maximumPendingDecisions = 0 }) { broker, judge in
-            let client = try await broker.connect("c1")
-            try await client.send(.message("ok/1", "x", .atLeastOnce, id: 1), .pingReq)
-            try await client.expect(.ack(Ack(.pubAck, packetID: 1, reason: .notAuthorized)))
-            try await client.expect(.pingResp)
-            #expect(try await client.subscribe("ok/#") == [.notAuthorized])
-            #expect(judge.asked.isEmpty)
-        }
+        try await self.run(
+            { $0.access.maximumPendingDecisions = 0 },
+            { broker, judge in
+                let client = try await broker.connect("c1")
+                try await client.send(.message("ok/1", "x", .atLeastOnce, id: 1), .pingReq)
+                try await client.expect(.ack(Ack(.pubAck, packetID: 1, reason: .notAuthorized)))
+                try await client.expect(.pingResp)
+                #expect(try await client.subscribe("ok/#") == [.notAuthorized])
+                #expect(judge.asked.isEmpty)
+            }
+        )
     }
 
     @Test("it is not asked about what the rules deny")

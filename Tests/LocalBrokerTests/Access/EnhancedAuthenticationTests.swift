@@ -105,9 +105,12 @@ struct EnhancedAuthenticationTests {
         try await self.run { broker, _ in
             try await broker.expectRefused(Self.connect(nil, method: "GS2-KRB5"), .badAuthenticationMethod)
         }
-        try await self.run({ $0.access.allowsSCRAM = false }) { broker, _ in
-            try await broker.expectRefused(Self.connect(self.alice.first), .badAuthenticationMethod)
-        }
+        try await self.run(
+            { $0.access.allowsSCRAM = false },
+            { broker, _ in
+                try await broker.expectRefused(Self.connect(self.alice.first), .badAuthenticationMethod)
+            }
+        )
     }
 
     @Test("before CONNACK nothing but AUTH of the same method and reason, and DISCONNECT, is taken")
@@ -134,12 +137,15 @@ struct EnhancedAuthenticationTests {
 
     @Test("the time for CONNECT covers the exchange")
     func timeout() async throws {
-        try await self.run({ $0.connectTimeoutSeconds = 1 }) { broker, _ in
-            let client = try await broker.client()
-            try await client.send(.connect(Self.connect(self.alice.first)))
-            _ = try await Self.challenge(client)
-            try await client.expectClosed()
-        }
+        try await self.run(
+            { $0.connectTimeoutSeconds = 10 },
+            { broker, _ in
+                let client = try await broker.client()
+                try await client.send(.connect(Self.connect(self.alice.first)))
+                _ = try await Self.challenge(client)
+                try await client.expectClosed()
+            }
+        )
     }
 
     // MARK: Again

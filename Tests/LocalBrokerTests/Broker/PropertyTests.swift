@@ -230,6 +230,18 @@ struct PropertyTests {
         }
     }
 
+    @Test("a client whose will is for a topic below $SYS is refused")
+    func systemWill() async throws {
+        try await TestBroker.run { broker in
+            let client = try await broker.client()
+            let will = Will(topic: "$SYS/broker/uptime", payload: Array("forged".utf8), qos: .atMostOnce, retain: true)
+            try await client.send(.connect(.test("a", will: will)))
+            try await client.expect(.connAck(ConnAck(sessionPresent: false, reason: .notAuthorized)))
+            try await client.expectClosed()
+            #expect(broker.sessionCount == 0)
+        }
+    }
+
     @Test("no will of its own reaches a subscription with No Local [MQTT-3.8.3-3]")
     func ownWill() async throws {
         try await TestBroker.run { broker in

@@ -308,7 +308,8 @@ struct TLSListenerTests {
             let wire = try await TestWire(to: broker.address)
             // The beginning of a record that begins a handshake.
             let beginning: [UInt8] = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3] + Array(repeating: 7, count: 100)
-            try await wire.send(Array(beginning[..<length]))
+            // It fails where a busy machine let the time pass before.
+            try? await wire.send(Array(beginning[..<length]))
             try await wire.expectClosed()
             #expect(broker.sessionCount == 0)
         }
