@@ -21,11 +21,14 @@ let settings: [SwiftSetting] = [
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
 let nioEmbedded: Target.Dependency = .product(name: "NIOEmbedded", package: "swift-nio")
+let nioTLS: Target.Dependency = .product(name: "NIOTLS", package: "swift-nio")
 let nioSSL: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
 let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
 let nioWebSocket: Target.Dependency = .product(name: "NIOWebSocket", package: "swift-nio")
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let cryptoExtras: Target.Dependency = .product(name: "CryptoExtras", package: "swift-crypto")
+let x509: Target.Dependency = .product(name: "X509", package: "swift-certificates")
+let swiftASN1: Target.Dependency = .product(name: "SwiftASN1", package: "swift-asn1")
 let jwtKit: Target.Dependency = .product(name: "JWTKit", package: "jwt-kit")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 
@@ -40,6 +43,8 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-certificates", from: "1.19.0"),
+        .package(url: "https://github.com/apple/swift-asn1", from: "1.7.0"),
         .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -51,7 +56,7 @@ let package = Package(
         .target(
             name: "LocalBroker",
             dependencies: [
-                "Protocol", nioCore, nioPosix, nioSSL, nioHTTP1, nioWebSocket, crypto, cryptoExtras, jwtKit, logging,
+                "Protocol", nioCore, nioPosix, nioTLS, nioSSL, x509, swiftASN1, crypto, cryptoExtras, jwtKit, logging,
             ],
             swiftSettings: settings
         ),
@@ -77,9 +82,9 @@ let package = Package(
         .testTarget(
             name: "LocalBrokerTests",
             dependencies: [
-                "LocalBroker", "Protocol", nioCore, nioPosix, nioEmbedded, nioSSL, nioHTTP1, nioWebSocket, crypto,
-                jwtKit,
-                logging,
+                "LocalBroker", "Protocol", nioCore, nioPosix, nioEmbedded, nioSSL, nioHTTP1, nioWebSocket, x509,
+                swiftASN1,
+                crypto, jwtKit, logging,
             ],
             swiftSettings: settings
         ),

@@ -15,7 +15,12 @@ public final class Broker: Sendable {
     let shards: [NIOLoopBound<Shard>]
     private let group: MultiThreadedEventLoopGroup
     private let shardIndices: [ObjectIdentifier: Int]
-    private let listeners = NIOLockedValueBox<[any Channel]>([])
+    private let listeners = NIOLockedValueBox<[BoundListener]>([])
+
+    private struct BoundListener: Sendable {
+        let context: ListenerContext
+        let channel: any Channel
+    }
 
     private init(shared: BrokerShared, shards: [NIOLoopBound<Shard>], group: MultiThreadedEventLoopGroup) {
         self.shared = shared
@@ -28,7 +33,7 @@ public final class Broker: Sendable {
 
     /// Makes a broker and opens its listeners.
     ///
-    /// - Throws: `BrokerError` if an address cannot be listened on.
+    /// - Throws: `BrokerError` if an address cannot be listened on or a file cannot be used.
     public static func start(configuration: BrokerConfiguration) async throws -> Broker {
         let broker = try await Self.make(configuration: configuration)
         do {
@@ -42,11 +47,17 @@ public final class Broker: Sendable {
     }
 
     /// Makes a broker that does not listen yet: what must be there before clients come is set up in between.
+    ///
+    /// - Throws: `BrokerError` if a file cannot be used.
     package static func make(configuration: BrokerConfiguration) async throws -> Broker {
+        let access = try AccessControl(configuration)
         let count = min(max(configuration.shards ?? BrokerConfiguration.defaultShards, 1), 64)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: count)
         let loops = Array(group.makeIterator())
-        let shared = BrokerShared(configuration: configuration, eventLoops: loops)
+        let shared = BrokerShared(configuration: configuration, access: access, eventLoops: loops)
+        access.watchFiles(shared.reloader) { [mailboxes = shared.mailboxes] in
+            for mailbox in mailboxes { mailbox.post(.command { $0.rejudgeClients() }) }
+        }
         var shards: [NIOLoopBound<Shard>] = []
         for (index, loop) in loops.enumerated() {
             let shard = try await loop.submit {
@@ -69,13 +80,13 @@ public final class Broker: Sendable {
 
     /// Opens the configured listeners. Who connects waits until `acceptClients`.
     ///
-    /// - Throws: `BrokerError` if an address cannot be listened on.
+    /// - Throws: `BrokerError` if an address cannot be listened on or a certificate cannot be used.
     package func bindListeners() async throws {
         for listener in self.shared.configuration.listeners {
+            let context = try await self.makeContext(listener)
             let channel: any Channel
             do {
-                channel = try await self.bootstrap(ListenerContext(configuration: listener))
-                    .bind(host: listener.host, port: listener.port).get()
+                channel = try await self.bootstrap(context).bind(host: listener.host, port: listener.port).get()
             } catch {
                 throw BrokerError.cannotListen(
                     host: listener.host,
@@ -83,21 +94,55 @@ public final class Broker: Sendable {
                     reason: ListenFailure.reason(error)
                 )
             }
-            self.listeners.withLockedValue { $0.append(channel) }
+            self.listeners.withLockedValue { $0.append(BoundListener(context: context, channel: channel)) }
         }
+    }
+
+    /// Reads the listener's certificates, and has them read again when they change.
+    private func makeContext(_ listener: BrokerConfiguration.Listener) async throws -> ListenerContext {
+        let size = self.shared.configuration.maximumPacketSize
+        let context: ListenerContext
+        do {
+            context = try await NIOThreadPool.singleton.runIfActive {
+                try ListenerContext(configuration: listener, maximumPacketSize: size)
+            }
+        } catch let error as TLSFileError {
+            throw BrokerError.cannotSecure(listener: listener.name, reason: error.description)
+        }
+        guard let tls = context.tls else { return context }
+        let logger = self.shared.configuration.logger
+        let wallClock: @Sendable () -> UInt64 = { [shared] in shared.wallClock() }
+        tls.warnIfExpired(nowSeconds: Int(wallClock() / 1000), logger: logger)
+        self.shared.reloader.add("certificate of listener \(listener.name)", files: tls.files) {
+            try tls.reload()
+            tls.warnIfExpired(nowSeconds: Int(wallClock() / 1000), logger: logger)
+        }
+        return context
     }
 
     /// Serves clients from now on, first those that wait already.
     package func acceptClients() async {
-        for channel in self.listeners.withLockedValue({ $0 }) {
+        for listener in self.listeners.withLockedValue({ $0 }) {
             // It fails only if the channel is closed already.
-            try? await channel.setOption(.autoRead, value: true).get()
+            try? await listener.channel.setOption(.autoRead, value: true).get()
         }
     }
 
-    /// Where the broker listens, with the ports that were found where 0 was asked for.
+    /// Where the broker listens, in the order of the configuration, with the ports that were found where 0 was asked for.
     public var addresses: [SocketAddress] {
-        self.listeners.withLockedValue { $0.compactMap(\.localAddress) }
+        self.listeners.withLockedValue { $0.compactMap(\.channel.localAddress) }
+    }
+
+    /// Where the first listener of this name listens; nil if there is none.
+    public func address(ofListener name: String) -> SocketAddress? {
+        self.listeners.withLockedValue { $0.first { $0.context.configuration.name == name }?.channel.localAddress }
+    }
+
+    /// When the certificate of each listener that has one expires, in seconds since the Unix epoch, by the listener's name.
+    package var certificateExpirySeconds: [String: Int] {
+        self.listeners.withLockedValue { listeners in
+            listeners.reduce(into: [:]) { $0[$1.context.configuration.name] = $1.context.tls?.expirySeconds }
+        }
     }
 
     private func bootstrap(_ listener: ListenerContext) -> ServerBootstrap {
@@ -123,9 +168,7 @@ public final class Broker: Sendable {
                     guard let index = shardIndices[ObjectIdentifier(channel.eventLoop)] else {
                         preconditionFailure("a connection was accepted on a loop that is no shard's")
                     }
-                    let shard = shards[index].value
-                    try channel.syncOptions?.setOption(.recvAllocator, value: shard.makeReadAllocator())
-                    try channel.pipeline.syncOperations.addHandler(Connection(shard: shard, listener: listener))
+                    try listener.addHandlers(to: channel, shard: shards[index].value)
                 }
             }
     }
@@ -145,13 +188,13 @@ public final class Broker: Sendable {
 
     /// Closes the listeners and every client, MQTT 5 clients with 0x8B; their wills are published. [MQTT-3.14.4-2]
     package func closeClients() async {
-        let channels = self.listeners.withLockedValue { listeners in
+        let listeners = self.listeners.withLockedValue { listeners in
             defer { listeners = [] }
             return listeners
         }
-        for channel in channels {
+        for listener in listeners {
             // It fails only if the channel is closed already.
-            try? await channel.close().get()
+            try? await listener.channel.close().get()
         }
         for shard in self.shards {
             await self.onLoop(shard) { $0.closeClients() }
@@ -161,6 +204,7 @@ public final class Broker: Sendable {
     /// Closes everything and frees the event loops.
     public func stop() async {
         await self.closeClients()
+        await self.shared.access.stop()
         do {
             try await self.group.shutdownGracefully()
         } catch {
@@ -189,12 +233,19 @@ public final class Broker: Sendable {
 /// Why a broker could not start.
 public enum BrokerError: Error, CustomStringConvertible {
     case cannotListen(host: String, port: Int, reason: String)
+    /// A file that the configuration names cannot be read or is wrong.
+    case cannotUse(what: String, reason: String)
+    /// A certificate, a key or an authority of a listener cannot be used.
+    case cannotSecure(listener: String, reason: String)
 
     /// A sentence that says what is wrong.
     public var description: String {
         switch self {
         case .cannotListen(let host, let port, let reason):
             "cannot listen for MQTT clients on \(host):\(port): \(reason)"
+        case .cannotUse(let what, let reason): "cannot use the \(what): \(reason)"
+        case .cannotSecure(let listener, let reason):
+            "cannot secure the listener \(listener): \(reason)"
         }
     }
 }

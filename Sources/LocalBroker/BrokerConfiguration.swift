@@ -42,7 +42,10 @@ public struct BrokerConfiguration: Sendable {
     public var connectTimeoutSeconds = 10
     /// The longest session expiry interval granted, in seconds; `UInt32.max` for no limit.
     public var maximumSessionExpiry = UInt32.max
-    /// Whether clients without credentials may connect from addresses that are neither loopback nor private.
+    /// Who may connect, and what clients may do.
+    public var access = AccessConfiguration()
+    /// Whether clients may connect from addresses that are neither loopback nor private where `access` authenticates nobody
+    /// and the listener has no policy of its own for anonymous clients.
     public var allowsPublicAddresses = false
     /// Seconds between two publications of the topics under `$SYS`; 0 for none at all.
     public var systemIntervalSeconds = 10

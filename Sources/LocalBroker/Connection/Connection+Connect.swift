@@ -9,10 +9,6 @@ extension Connection {
         self.shard.statistics.connectsReceived &+= 1
         self.core.onConnectTaken()
         let configuration = self.shard.shared.configuration
-        if let refusal = self.refusal(of: connect) {
-            self.refuse(refusal.reason, refusal.explanation)
-            return
-        }
         let requested = self.requestedExpiry(connect)
         let expiry = min(requested, configuration.maximumSessionExpiry)
         let isAnonymous = connect.clientIdentifier.isEmpty
@@ -30,17 +26,33 @@ extension Connection {
             wantsResponseInformation: connect.properties.requestResponseInformation ?? false
         )
         let aliases = min(connect.properties.topicAliasMaximum ?? 0, configuration.outboundTopicAliasMaximum)
-        if aliases > 0 { self.outboundAliases = OutboundAliases(count: Int(aliases)) }
+        if aliases > 0 {
+            self.outboundAliases = OutboundAliases(count: Int(aliases))
+            self.usesAliases = true
+        }
         self.maximumPacketSize = connect.properties.maximumPacketSize.map(Int.init) ?? .max
         self.maximumPacketSize = min(self.maximumPacketSize, FrameScanner.packetSizeMax)
         if let will = connect.will { self.will = try StoredWill(will) }
-        self.shard.attach(
-            self,
-            Shard.SessionRequest(
+        let login = Login(
+            request: AuthenticationRequest(
+                clientID: clientID,
+                userName: connect.userName,
+                password: connect.password,
+                version: connect.version,
+                remoteAddress: self.remoteAddress,
+                listener: self.listener.configuration.name
+            ),
+            session: Shard.SessionRequest(
                 clientID: ClientID(text: clientID),
                 isCleanStart: connect.cleanStart,
                 expirySeconds: expiry
-            )
+            ),
+            will: connect.will
+        )
+        self.authenticate(
+            login,
+            method: connect.properties.authenticationMethod,
+            data: connect.properties.authenticationData
         )
     }
 
@@ -59,23 +71,8 @@ extension Connection {
         return connect.keepAlive == 0 ? most : min(connect.keepAlive, most)
     }
 
-    /// Why a client may not connect, if it may not.
-    private func refusal(of connect: Connect) -> (reason: ReasonCode, explanation: String)? {
-        let configuration = self.shard.shared.configuration
-        if !configuration.allowsPublicAddresses, !AddressRule.isPrivate(self.remoteAddress) {
-            return (
-                .notAuthorized,
-                "a client from a public address was refused: without authentication only loopback and private "
-                    + "addresses are served (setting: --allow-public)"
-            )
-        }
-        if connect.properties.authenticationMethod != nil {
-            return (.badAuthenticationMethod, "enhanced authentication is not offered")
-        }
-        return nil
-    }
-
-    private func refuse(_ reason: ReasonCode, _ explanation: String) {
+    /// Refuses a client whose CONNECT was right, and says why in the log.
+    func refuse(_ reason: ReasonCode, _ explanation: String) {
         self.shard.statistics.connectionsRefused += 1
         self.shard.logger.warning("\(explanation)", metadata: self.metadata)
         self.append { ShortPackets.writeConnAck(reason, sessionPresent: false, version: self.version, into: &$0) }
@@ -115,6 +112,8 @@ extension Connection {
             answer.properties.responseInformation = information.replacing("%c", with: self.clientID)
         }
         answer.properties.assignedClientIdentifier = self.connect.assignedClientID
+        answer.properties.authenticationMethod = self.clientAccess?.method
+        answer.properties.authenticationData = self.login?.finalData
         if self.connect.grantedSessionExpiry != self.connect.requestedSessionExpiry {
             answer.properties.sessionExpiryInterval = self.connect.grantedSessionExpiry
         }

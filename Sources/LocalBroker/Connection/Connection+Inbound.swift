@@ -5,7 +5,7 @@ import Protocol
 extension Connection {
     /// Acts on one complete packet.
     ///
-    /// - Returns: false if the packet must wait for the session.
+    /// - Returns: false if the packet must wait for the session, or for who judges it.
     func handle(
         _ frame: Frame,
         _ span: RawSpan,
@@ -28,7 +28,7 @@ extension Connection {
         switch type {
         case .publish:
             let publish = try PublishView(frame: frame, in: span, version: self.version)
-            try self.onPublish(publish, span, bytes)
+            return try self.onPublish(publish, span, bytes)
         case .pubAck, .pubRec, .pubRel, .pubComp:
             self.onAck(try AckView(frame: frame, in: span, version: self.version))
         case .pingReq:
@@ -37,20 +37,25 @@ extension Connection {
         default:
             // A client whose CONNECT is wrong is told so in the terms of its version. [MQTT-3.1.4-1]
             if type == .connect { self.version = Connect.version(frame, in: span) ?? self.version }
-            try self.onControl(PacketDecoder.decode(frame, in: span, version: self.version))
+            return try self.onControl(PacketDecoder.decode(frame, in: span, version: self.version))
         }
         return true
     }
 
     /// The packets that are rare enough to be read as values.
-    private func onControl(_ packet: Packet) throws(ProtocolError) {
+    private func onControl(_ packet: Packet) throws(ProtocolError) -> Bool {
         switch packet {
         case .connect(let connect): try self.onConnect(connect)
-        case .subscribe(let subscribe): try self.onSubscribe(subscribe)
+        case .subscribe(let subscribe):
+            if self.mustHold(subscribe) { return false }
+            try self.onSubscribe(subscribe)
+            self.clientAccess?.releaseHeld()
         case .unsubscribe(let unsubscribe): self.onUnsubscribe(unsubscribe)
         case .disconnect(let disconnect): try self.onDisconnect(disconnect)
+        case .auth(let auth): try self.onAuth(auth)
         default: preconditionFailure("the core let through a packet that nobody handles: \(packet)")
         }
+        return true
     }
 
     // MARK: PUBLISH
@@ -59,16 +64,47 @@ extension Connection {
         _ publish: PublishView,
         _ span: RawSpan,
         _ bytes: UnsafeRawBufferPointer
-    ) throws(ProtocolError) {
-        guard let session = self.session else { return }
-        self.shard.statistics.messagesReceived &+= 1
-        var message = self.view(of: publish, span, bytes)
-        self.shard.statistics.payloadBytesReceived &+= UInt64(message.payload.count)
+    ) throws(ProtocolError) -> Bool {
+        guard let session = self.session else { return true }
+        let message = self.view(of: publish, span, bytes)
+        guard publish.topicAlias == 0, bytes[publish.topicStart] != UInt8(ascii: "$") else {
+            return try self.onUncommonPublish(publish, message, session)
+        }
+        return try self.take(publish, message, session)
+    }
+
+    /// Its topic is an alias, or gets one, or may be one of the broker's own.
+    private func onUncommonPublish(
+        _ publish: PublishView,
+        _ message: MessageView,
+        _ session: Session
+    ) throws(ProtocolError) -> Bool {
+        var message = message
         if publish.topicAlias != 0 { try self.resolveAlias(of: publish, in: &message) }
         if message.isSystemTopic {
             self.refuse(publish, .notAuthorized, "topics below $SYS belong to the broker")
-            return
+            return true
         }
+        return try self.take(publish, message, session)
+    }
+
+    /// Routes a message whose topic is known, and answers.
+    ///
+    /// - Returns: false if the message must wait until somebody has said whether the client may publish it.
+    private func take(
+        _ publish: PublishView,
+        _ message: MessageView,
+        _ session: Session
+    ) throws(ProtocolError) -> Bool {
+        switch self.publishVerdict(message) {
+        case .allowed: break
+        case .held: return false
+        case .denied:
+            self.refuse(publish, .notAuthorized, "the rules do not let this client publish to the topic")
+            return true
+        }
+        self.shard.statistics.messagesReceived &+= 1
+        self.shard.statistics.payloadBytesReceived &+= UInt64(message.payload.count)
         switch publish.qos {
         case .atMostOnce:
             self.shard.publish(message, from: self, publisher: session, scope: .everyone)
@@ -81,6 +117,7 @@ extension Connection {
         case .exactlyOnce:
             try self.onPublishQoS2(publish, message, session)
         }
+        return true
     }
 
     /// A message is routed when it first arrives; its identifier is remembered until PUBREL so that a repeated one is not
@@ -142,7 +179,7 @@ extension Connection {
     }
 
     /// Drops a message and says why where the client can be told: MQTT 3 has no way to refuse one, there it is
-    /// acknowledged all the same.
+    /// acknowledged all the same. [MQTT3-3.3.5-2]
     private func refuse(_ publish: PublishView, _ reason: ReasonCode, _ explanation: String) {
         guard publish.qos != .atMostOnce else { return }
         let kind: AckKind = publish.qos == .atLeastOnce ? .pubAck : .pubRec

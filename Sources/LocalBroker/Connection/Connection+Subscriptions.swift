@@ -112,7 +112,8 @@ extension Connection {
             return .quotaExceeded
         }
         let levels = filter.reduce(1) { $1 == UInt8(ascii: "/") ? $0 + 1 : $0 }
-        return levels > self.shard.shared.configuration.maximumTopicLevels ? .topicFilterInvalid : nil
+        if levels > self.shard.shared.configuration.maximumTopicLevels { return .topicFilterInvalid }
+        return self.maySubscribe(to: filter) ? nil : .notAuthorized
     }
 
     /// Hands route changes in and goes on, on this loop, when they are visible to all: to this node's shards, and if asked

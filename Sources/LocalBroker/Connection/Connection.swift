@@ -19,7 +19,10 @@ final class Connection: ChannelInboundHandler {
     let listener: ListenerContext
     private(set) var id: UInt64 = 0
     private(set) var context: ChannelHandlerContext?
-    private(set) var remoteAddress: SocketAddress?
+    /// The client's address: the socket's, or what a proxy says.
+    var remoteAddress: SocketAddress?
+    /// The common name in the client's certificate, which TLS has verified.
+    var peerCommonName: String?
     var core = ConnectionCore()
     var version = ProtocolVersion.v311
     var session: Session?
@@ -29,8 +32,14 @@ final class Connection: ChannelInboundHandler {
     var inboundAliases = InboundAliases()
     /// Nil for a client that takes no aliases.
     var outboundAliases: OutboundAliases?
+    /// Whether there are any: asked for each message, so a plain field.
+    var usesAliases = false
     /// What CONNECT asked for.
     var connect = AcceptedConnect()
+    /// The CONNECT that is being judged.
+    var login: Login?
+    /// The client's rights; nil where nothing restricts it and it has proved nothing.
+    var clientAccess: ClientAccess?
     /// QoS 2 messages of the client that may be unreleased. MQTT 3 knows no limit but the number of identifiers; what an
     /// earlier connection left does not count. [MQTT-3.3.4-7]
     var receivedLimit = Int.max
@@ -41,6 +50,8 @@ final class Connection: ChannelInboundHandler {
     /// When the connection is to be looked at, and when its timer is due; 0 for none.
     var checkSeconds = 0
     var timerSeconds = 0
+    /// Reads come from the socket as they are (`ReadBufferHandler` where they do not).
+    private let isBare: Bool
     /// The buffer that NIO reads into first; holding it makes NIO use the shard's from then on (`ReadBufferPool`).
     private var firstBuffer: ByteBuffer?
     /// The beginning of a packet whose rest has not been read.
@@ -71,19 +82,22 @@ final class Connection: ChannelInboundHandler {
     init(shard: Shard, listener: ListenerContext) {
         self.shard = shard
         self.listener = listener
+        self.isBare = listener.isBare
     }
 
     var isOpen: Bool { self.core.phase != .closed }
-    var clientID: String { self.session?.clientID.text ?? "" }
+    var clientID: String { self.session?.clientID.text ?? self.login?.request.clientID ?? "" }
 
     // MARK: ChannelInboundHandler
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         self.remoteAddress = context.remoteAddress
-        // It throws only for a channel that is closed, which channelInactive tells.
-        let transport = try? context.pipeline.syncOperations.withUnsafeTransportIfAvailable { (socket: CInt) in socket }
-        self.descriptor = transport ?? -1
+        if self.listener.writesToSocket {
+            // It throws only for a channel that is closed, which channelInactive tells.
+            let transport = try? context.pipeline.syncOperations.withUnsafeTransportIfAvailable { (it: CInt) in it }
+            self.descriptor = transport ?? -1
+        }
         self.id = self.shard.add(self)
         self.check(atSeconds: self.shard.now.seconds + self.shard.shared.configuration.connectTimeoutSeconds)
     }
@@ -96,13 +110,14 @@ final class Connection: ChannelInboundHandler {
         self.descriptor = -1
         self.shard.beginTick()
         self.takeRest()
-        self.onClosed()
+        if let access = self.clientAccess, access.isAsking {
+            // The client's last packets wait for the authorizer; what it sent counts, for a bounded time.
+            let seconds = self.shard.shared.access.configuration.decisionTimeoutSeconds
+            access.endDeadline = self.shard.now + .seconds(Int64(max(1, seconds)))
+        } else {
+            self.onClosed()
+        }
         context.fireChannelInactive()
-    }
-
-    func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        // A reset or a failed write: NIO reports it and the connection is of no use any more.
-        context.close(promise: nil)
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
@@ -115,12 +130,12 @@ final class Connection: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         let buffer = self.unwrapInboundIn(data)
-        if self.firstBuffer == nil { self.firstBuffer = buffer }
+        if self.isBare, self.firstBuffer == nil { self.firstBuffer = buffer }
         self.shard.beginTick()
         self.lastRead = self.shard.now
         self.shard.statistics.bytesReceived &+= UInt64(buffer.readableBytes)
         self.receive(buffer)
-        self.shard.giveReadBuffer(buffer)
+        if self.isBare { self.shard.giveReadBuffer(buffer, isEncrypted: false) }
         self.checkBacklog()
     }
 
@@ -244,9 +259,13 @@ final class Connection: ChannelInboundHandler {
     /// The shard has found the session. What the client sent after CONNECT is taken in now.
     func onSession(_ session: Session, isPresent: Bool) {
         self.session = session
-        self.core.onConnected(keepAliveSeconds: self.connect.keepAlive)
+        self.core.onConnected(
+            keepAliveSeconds: self.connect.keepAlive,
+            mayAuthenticateAgain: self.clientAccess?.method != nil
+        )
         session.window = self.connect.window
         self.sendConnAck(isPresent: isPresent)
+        self.login = nil
         self.scheduleSilenceCheck()
         session.state.log.onReconnect()
         if self.version == .v5 {
@@ -274,7 +293,7 @@ final class Connection: ChannelInboundHandler {
         self.isFailing = true
         self.shard.statistics.protocolErrors += 1
         self.shard.logger.info("closing a client for a protocol error: \(error)", metadata: self.metadata)
-        if self.core.phase == .awaitingConnect {
+        if self.core.phase == .awaitingConnect || self.core.phase == .authenticating {
             self.refuseConnect(error)
         } else {
             self.disconnect(error.reason, error.message)
@@ -314,7 +333,7 @@ final class Connection: ChannelInboundHandler {
         self.shard.remove(self)
     }
 
-    private func onClosed() {
+    func onClosed() {
         guard self.isOpen else {
             self.shard.remove(self)
             return
@@ -322,6 +341,8 @@ final class Connection: ChannelInboundHandler {
         self.core.onClosed()
         self.shard.remove(self)
         self.tail = ByteBuffer()
+        self.login.take()?.task?.cancel()
+        self.clientAccess?.exchangeTask?.cancel()
         let will = self.will.take()
         if let session = self.session.take() { self.shard.onDisconnected(session, will: will) }
     }

@@ -1,8 +1,44 @@
+import NIOCore
+import NIOSSL
+
 /// What the connections of one listener share.
 final class ListenerContext: Sendable {
     let configuration: BrokerConfiguration.Listener
+    /// The certificates in force; nil for a listener without TLS.
+    let tls: TLSContext?
+    /// The largest payload of a WebSocket frame, in bytes.
+    private let webSocketPayloadMax: Int
 
-    init(configuration: BrokerConfiguration.Listener) {
+    /// - Throws: `TLSFileError` if a certificate or key cannot be used. Reads files, which blocks.
+    init(configuration: BrokerConfiguration.Listener, maximumPacketSize: Int) throws(TLSFileError) {
         self.configuration = configuration
+        if let options = configuration.tls {
+            self.tls = try TLSContext(options, isWebSocket: configuration.webSocket != nil)
+        } else {
+            self.tls = nil
+        }
+        // A frame may hold several packets, and a client need not know where one ends.
+        self.webSocketPayloadMax = maximumPacketSize + 64 * 1024
+    }
+
+    /// Nothing is between the socket and `Connection`: it has the socket's reads to itself.
+    var isBare: Bool { self.writesToSocket && !self.configuration.acceptsProxyProtocol }
+
+    /// What `Connection` writes is what the socket sends.
+    var writesToSocket: Bool { self.configuration.tls == nil && self.configuration.webSocket == nil }
+
+    /// Puts the handlers of a new connection into its channel, from the socket inwards.
+    func addHandlers(to channel: any Channel, shard: Shard) throws {
+        let pipeline = channel.pipeline.syncOperations
+        let connection = Connection(shard: shard, listener: self)
+        try channel.syncOptions?.setOption(.recvAllocator, value: shard.makeReadAllocator(isEncrypted: self.tls != nil))
+        if !self.isBare { try pipeline.addHandler(ReadBufferHandler(shard: shard, isEncrypted: self.tls != nil)) }
+        if self.configuration.acceptsProxyProtocol { try pipeline.addHandler(ProxyHeaderHandler(connection)) }
+        if let tls { try pipeline.addHandler(tls.makeHandler()) }
+        if let options = self.configuration.webSocket {
+            let handler = WebSocketHandler(options, shard: shard, payloadMax: self.webSocketPayloadMax)
+            try pipeline.addHandler(handler)
+        }
+        try pipeline.addHandler(connection)
     }
 }

@@ -46,6 +46,8 @@ struct HeldSubscription: Sendable {
 
 /// All of a session that outlives its connection: what moves when its client comes back on another shard.
 struct SessionState: Sendable {
+    /// The user that the session belongs to; another one does not get it.
+    var userName: UserName?
     /// By filter, shared ones by their whole filter.
     var subscriptions: [[UInt8]: HeldSubscription] = [:]
     var shares = ShareNumbers()
@@ -116,6 +118,8 @@ struct HandOver: Sendable {
     var target: SubscriberID
     /// The client wants none of the old state. [MQTT-3.1.2-4]
     var discards: Bool
+    /// The client's user.
+    var userName: UserName?
     /// Called with the state, nil if there was none to keep; posts itself to the asking shard.
     var reply: @Sendable (SessionState?) -> Void
 }

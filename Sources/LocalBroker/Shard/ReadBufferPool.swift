@@ -6,9 +6,17 @@ import NIOCore
 /// that size for every connection would cost more than all else a connection holds. The loop reads one socket at a
 /// time, so one buffer is enough: it is lent to the read and given back by the handler.
 struct ReadBufferPool {
-    static let capacity = 64 * 1024
+    static let plainCapacity = 64 * 1024
+    /// A TLS handler keeps a buffer of its own for what was decrypted of a read; this is what that one takes without
+    /// growing.
+    static let encryptedCapacity = 32 * 1024
 
+    let capacity: Int
     private var spare: ByteBuffer?
+
+    init(capacity: Int) {
+        self.capacity = capacity
+    }
 
     /// The spare buffer, or a new one where it is lent out already.
     mutating func take(_ allocator: ByteBufferAllocator) -> ByteBuffer {
@@ -16,12 +24,12 @@ struct ReadBufferPool {
             buffer.clear()
             return buffer
         }
-        return allocator.buffer(capacity: Self.capacity)
+        return allocator.buffer(capacity: self.capacity)
     }
 
     /// Gives a buffer back. NIO still refers to it until the current read ends, so it is emptied when taken again.
     mutating func give(_ buffer: ByteBuffer) {
-        guard buffer.storageCapacity >= Self.capacity else { return }
+        guard buffer.storageCapacity == self.capacity else { return }
         self.spare = buffer
     }
 }
@@ -36,10 +44,12 @@ struct SharedReadBufferAllocator: RecvByteBufferAllocator {
     static let firstCapacity = 128
 
     let pool: NIOLoopBoundBox<ReadBufferPool>
+    private let capacity: Int
     private var isFirst = true
 
     init(pool: NIOLoopBoundBox<ReadBufferPool>) {
         self.pool = pool
+        self.capacity = pool.value.capacity
     }
 
     mutating func record(actualReadBytes: Int) -> Bool {
@@ -52,6 +62,6 @@ struct SharedReadBufferAllocator: RecvByteBufferAllocator {
     }
 
     func nextBufferSize() -> Int? {
-        self.isFirst ? Self.firstCapacity : ReadBufferPool.capacity
+        self.isFirst ? Self.firstCapacity : self.capacity
     }
 }

@@ -8,6 +8,8 @@ extension Shard {
         var clientID: ClientID
         var isCleanStart: Bool
         var expirySeconds: UInt32
+        /// The client's user; a session of another one is not gone on with.
+        var userName: String?
     }
 
     /// Gives a connection its session: a new one, the one that is here, or one that another shard hands over.
@@ -31,7 +33,8 @@ extension Shard {
             clientID: request.clientID,
             previous: previous,
             target: session.subscriberID,
-            discards: request.isCleanStart
+            discards: request.isCleanStart,
+            userName: request.userName.map { UserName($0) }
         ) { state in
             mailbox.post(
                 .command { shard in
@@ -69,11 +72,25 @@ extension Shard {
         session.state = state ?? SessionState()
         session.wasSubscribed = session.wasSubscribed || !session.state.subscriptions.isEmpty
         session.state.log.appendWaiting(of: early)
+        // The client may not have the rights any more that it had when it subscribed.
+        guard connection.isOpen else { return self.onArrived(session, connection, request, isPresent: false) }
+        connection.judgeSubscriptions(of: session) {
+            self.onArrived(session, connection, request, isPresent: state != nil)
+        }
+    }
+
+    private func onArrived(
+        _ session: Session,
+        _ connection: Connection,
+        _ request: SessionRequest,
+        isPresent: Bool
+    ) {
         session.phase = .present
         if connection.isOpen {
-            self.attach(connection, to: session, request, isPresent: state != nil)
+            self.attach(connection, to: session, request, isPresent: isPresent)
         } else {
             session.state.expirySeconds = request.expirySeconds
+            session.state.userName = request.userName.map { UserName($0) }
             self.onDisconnected(session, will: nil)
         }
         let held = session.heldHandOvers
@@ -88,6 +105,7 @@ extension Shard {
         isPresent: Bool
     ) {
         session.state.expirySeconds = request.expirySeconds
+        session.state.userName = request.userName.map { UserName($0) }
         session.connection = connection
         session.delayedWill = nil
         self.setAwayInGroups(session, false)
@@ -106,6 +124,9 @@ extension Shard {
             session.heldHandOvers.append(request)
             return
         }
+        var request = request
+        // What waits for one user is not for another who uses the same client identifier.
+        if session.state.userName != request.userName { request.discards = true }
         let ends = request.discards || session.state.expirySeconds == 0
         if let connection = session.connection {
             session.connection = nil

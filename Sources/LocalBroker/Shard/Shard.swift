@@ -54,7 +54,10 @@ final class Shard {
     private var isTickScheduled = false
     private var isInTable = false
     private var tickEnd: @Sendable () -> Void = {}
-    private var readBuffers: NIOLoopBoundBox<ReadBufferPool>
+    private let readBuffers: NIOLoopBoundBox<ReadBufferPool>
+    private let encryptedReadBuffers: NIOLoopBoundBox<ReadBufferPool>
+    /// Takes the payloads of a WebSocket read.
+    var unmasked = ByteBuffer()
     /// The loop's clocks, read once a tick: monotonic for timers, the wall's for expiry.
     private(set) var now = NIODeadline.now()
     private(set) var nowMilliseconds: UInt64 = 0
@@ -78,7 +81,11 @@ final class Shard {
         self.reader = shared.routes.reader(index)
         self.outboxes = Array(repeating: Outbox(), count: shared.shardCount)
         self.timers = TimerWheel(nowSeconds: NIODeadline.now().seconds)
-        self.readBuffers = NIOLoopBoundBox(ReadBufferPool(), eventLoop: eventLoop)
+        self.readBuffers = NIOLoopBoundBox(ReadBufferPool(capacity: ReadBufferPool.plainCapacity), eventLoop: eventLoop)
+        self.encryptedReadBuffers = NIOLoopBoundBox(
+            ReadBufferPool(capacity: ReadBufferPool.encryptedCapacity),
+            eventLoop: eventLoop
+        )
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
         self.tickEnd = { bound.value.endTick() }
         shared.mailboxes[index].open { bound.value.drainMailbox() }
@@ -217,12 +224,16 @@ final class Shard {
     // MARK: Buffers
 
     /// The allocator that makes a new channel of this loop read into the loop's one large buffer.
-    func makeReadAllocator() -> SharedReadBufferAllocator {
-        SharedReadBufferAllocator(pool: self.readBuffers)
+    func makeReadAllocator(isEncrypted: Bool) -> SharedReadBufferAllocator {
+        SharedReadBufferAllocator(pool: isEncrypted ? self.encryptedReadBuffers : self.readBuffers)
     }
 
-    func giveReadBuffer(_ buffer: ByteBuffer) {
-        self.readBuffers.value.give(buffer)
+    func giveReadBuffer(_ buffer: ByteBuffer, isEncrypted: Bool) {
+        if isEncrypted {
+            self.encryptedReadBuffers.value.give(buffer)
+        } else {
+            self.readBuffers.value.give(buffer)
+        }
     }
 
     /// An empty buffer for a connection's outbound bytes.

@@ -27,7 +27,13 @@ final class TestClient: Sendable {
     private let state = Mutex(State())
     private static let deadline = TimeAmount.seconds(60)
 
-    init(to address: SocketAddress, version: ProtocolVersion, receiveBuffer: Int? = nil) async throws {
+    /// - Parameter prepare: adds what is spoken below MQTT.
+    init(
+        to address: SocketAddress,
+        version: ProtocolVersion,
+        receiveBuffer: Int? = nil,
+        prepare: @escaping @Sendable (any Channel) throws -> Void = { _ in }
+    ) async throws {
         var bootstrap = ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
         if let receiveBuffer {
@@ -36,6 +42,7 @@ final class TestClient: Sendable {
         self.version = version
         self.channel = try await bootstrap.connect(to: address).get()
         try await self.channel.eventLoop.submit {
+            try prepare(self.channel)
             try self.channel.pipeline.syncOperations.addHandler(Handler(client: self))
         }.get()
     }
