@@ -33,7 +33,7 @@ public final class Broker: Sendable {
 
     /// Makes a broker and opens its listeners.
     ///
-    /// - Throws: `BrokerError` if an address cannot be listened on.
+    /// - Throws: `BrokerError` if an address cannot be listened on or a file cannot be used.
     public static func start(configuration: BrokerConfiguration) async throws -> Broker {
         let broker = try await Self.make(configuration: configuration)
         do {
@@ -47,11 +47,17 @@ public final class Broker: Sendable {
     }
 
     /// Makes a broker that does not listen yet: what must be there before clients come is set up in between.
+    ///
+    /// - Throws: `BrokerError` if a file cannot be used.
     package static func make(configuration: BrokerConfiguration) async throws -> Broker {
+        let access = try AccessControl(configuration)
         let count = min(max(configuration.shards ?? BrokerConfiguration.defaultShards, 1), 64)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: count)
         let loops = Array(group.makeIterator())
-        let shared = BrokerShared(configuration: configuration, eventLoops: loops)
+        let shared = BrokerShared(configuration: configuration, access: access, eventLoops: loops)
+        access.watchFiles(shared.reloader) { [mailboxes = shared.mailboxes] in
+            for mailbox in mailboxes { mailbox.post(.command { $0.rejudgeClients() }) }
+        }
         var shards: [NIOLoopBound<Shard>] = []
         for (index, loop) in loops.enumerated() {
             let shard = try await loop.submit {
@@ -179,7 +185,7 @@ public final class Broker: Sendable {
 
     // MARK: Stopping
 
-    /// Closes the listeners and every client, MQTT 5 clients with 0x8B; their wills are published. [MQTT-3.14.4-1]
+    /// Closes the listeners and every client, MQTT 5 clients with 0x8B; their wills are published. [MQTT-3.14.4-2]
     package func closeClients() async {
         let listeners = self.listeners.withLockedValue { listeners in
             defer { listeners = [] }
@@ -197,6 +203,7 @@ public final class Broker: Sendable {
     /// Closes everything and frees the event loops.
     public func stop() async {
         await self.closeClients()
+        await self.shared.access.stop()
         do {
             try await self.group.shutdownGracefully()
         } catch {
@@ -225,6 +232,8 @@ public final class Broker: Sendable {
 /// Why a broker could not start.
 public enum BrokerError: Error, CustomStringConvertible {
     case cannotListen(host: String, port: Int, reason: String)
+    /// A file that the configuration names cannot be read or is wrong.
+    case cannotUse(what: String, reason: String)
     /// A certificate, a key or an authority of a listener cannot be used.
     case cannotSecure(listener: String, reason: String)
 
@@ -233,6 +242,7 @@ public enum BrokerError: Error, CustomStringConvertible {
         switch self {
         case .cannotListen(let host, let port, let reason):
             "cannot listen for MQTT clients on \(host):\(port): \(reason)"
+        case .cannotUse(let what, let reason): "cannot use the \(what): \(reason)"
         case .cannotSecure(let listener, let reason):
             "cannot secure the listener \(listener): \(reason)"
         }

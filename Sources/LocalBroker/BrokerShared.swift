@@ -23,6 +23,8 @@ final class BrokerShared: Sendable {
     let observer = Mutex<(any BrokerObserver)?>(nil)
     /// Files that are read again when they change.
     let reloader: FileReloader
+    /// Who may connect and what they may do.
+    let access: AccessControl
     private let clock = Mutex(HybridClock())
     /// Part of every client identifier this process assigns, so that two nodes never assign the same one.
     private let assignedPrefix: String
@@ -30,9 +32,10 @@ final class BrokerShared: Sendable {
 
     var shardCount: Int { self.mailboxes.count }
 
-    init(configuration: BrokerConfiguration, eventLoops: [any EventLoop]) {
+    init(configuration: BrokerConfiguration, access: AccessControl, eventLoops: [any EventLoop]) {
         var generator = SystemRandomNumberGenerator()
         self.configuration = configuration
+        self.access = access
         self.reloader = FileReloader(logger: configuration.logger)
         self.mailboxes = eventLoops.map { ShardMailbox(eventLoop: $0) }
         self.routes = RoutingTable(readers: eventLoops.count, seed: generator.next())

@@ -5,7 +5,7 @@ import Protocol
 extension Connection {
     /// Acts on one complete packet.
     ///
-    /// - Returns: false if the packet must wait for the session.
+    /// - Returns: false if the packet must wait for the session, or for who judges it.
     func handle(
         _ frame: Frame,
         _ span: RawSpan,
@@ -28,27 +28,34 @@ extension Connection {
         switch type {
         case .publish:
             let publish = try PublishView(frame: frame, in: span, version: self.version)
-            try self.onPublish(publish, span, bytes)
+            return try self.onPublish(publish, span, bytes)
         case .pubAck, .pubRec, .pubRel, .pubComp:
             self.onAck(try AckView(frame: frame, in: span, version: self.version))
         case .pingReq:
             _ = try PacketDecoder.decode(frame, in: span, version: self.version)
             self.append { ShortPackets.writePingResp(into: &$0) }
         default:
-            try self.onControl(PacketDecoder.decode(frame, in: span, version: self.version))
+            // A client whose CONNECT is wrong is told so in the terms of its version. [MQTT-3.1.4-1]
+            if type == .connect { self.version = Connect.version(frame, in: span) ?? self.version }
+            return try self.onControl(PacketDecoder.decode(frame, in: span, version: self.version))
         }
         return true
     }
 
     /// The packets that are rare enough to be read as values.
-    private func onControl(_ packet: Packet) throws(ProtocolError) {
+    private func onControl(_ packet: Packet) throws(ProtocolError) -> Bool {
         switch packet {
         case .connect(let connect): try self.onConnect(connect)
-        case .subscribe(let subscribe): try self.onSubscribe(subscribe)
+        case .subscribe(let subscribe):
+            if self.mustHold(subscribe) { return false }
+            try self.onSubscribe(subscribe)
+            self.clientAccess?.releaseHeld()
         case .unsubscribe(let unsubscribe): self.onUnsubscribe(unsubscribe)
         case .disconnect(let disconnect): try self.onDisconnect(disconnect)
+        case .auth(let auth): try self.onAuth(auth)
         default: preconditionFailure("the core let through a packet that nobody handles: \(packet)")
         }
+        return true
     }
 
     // MARK: PUBLISH
@@ -57,28 +64,59 @@ extension Connection {
         _ publish: PublishView,
         _ span: RawSpan,
         _ bytes: UnsafeRawBufferPointer
-    ) throws(ProtocolError) {
-        guard let session = self.session else { return }
-        // We announce no topic alias maximum, so any alias is too large. [MQTT-3.3.2-9]
-        guard publish.topicAlias == 0 else {
-            throw ProtocolError(
-                reason: .topicAliasInvalid,
-                requirement: "MQTT-3.3.2-9",
-                offset: publish.topicStart,
-                message: "topic aliases are not offered"
-            )
+    ) throws(ProtocolError) -> Bool {
+        guard let session = self.session else { return true }
+        let message = self.view(of: publish, span, bytes)
+        guard publish.topicAlias == 0, bytes[publish.topicStart] != UInt8(ascii: "$") else {
+            return try self.onUncommonPublish(publish, message, session)
+        }
+        return try self.take(publish, message, session)
+    }
+
+    /// Its topic is an alias, or gets one, or may be one of the broker's own.
+    private func onUncommonPublish(
+        _ publish: PublishView,
+        _ message: MessageView,
+        _ session: Session
+    ) throws(ProtocolError) -> Bool {
+        var message = message
+        if publish.topicAlias != 0 { try self.resolveAlias(of: publish, in: &message) }
+        if message.isSystemTopic {
+            self.refuse(publish, .notAuthorized, "topics below $SYS belong to the broker")
+            return true
+        }
+        return try self.take(publish, message, session)
+    }
+
+    /// Routes a message whose topic is known, and answers.
+    ///
+    /// - Returns: false if the message must wait until somebody has said whether the client may publish it.
+    private func take(
+        _ publish: PublishView,
+        _ message: MessageView,
+        _ session: Session
+    ) throws(ProtocolError) -> Bool {
+        switch self.publishVerdict(message) {
+        case .allowed: break
+        case .held: return false
+        case .denied:
+            self.refuse(publish, .notAuthorized, "the rules do not let this client publish to the topic")
+            return true
         }
         self.shard.statistics.messagesReceived &+= 1
-        let message = self.view(of: publish, span, bytes)
         switch publish.qos {
         case .atMostOnce:
-            self.shard.publish(message, from: self, scope: .everyone)
+            self.shard.publish(message, from: self, publisher: session, scope: .everyone)
         case .atLeastOnce:
-            let isTaken = self.shard.publish(message, from: self, scope: .everyone)
-            self.acknowledge(.pubAck, publish.packetID, isTaken ? .success : .quotaExceeded)
+            if self.shard.publish(message, from: self, publisher: session, scope: .everyone) {
+                self.acknowledge(.pubAck, publish.packetID, .success)
+            } else {
+                self.refuse(publish, .quotaExceeded, Self.retainedStoreIsFull)
+            }
         case .exactlyOnce:
             try self.onPublishQoS2(publish, message, session)
         }
+        return true
     }
 
     /// A message is routed when it first arrives; its identifier is remembered until PUBREL so that a repeated one is not
@@ -101,9 +139,57 @@ extension Connection {
             )
         }
         // An identifier whose PUBREC has an error is free at once.
-        let isTaken = self.shard.publish(message, from: self, scope: .everyone)
-        if isTaken { _ = session.state.received.insert(publish.packetID) }
-        self.acknowledge(.pubRec, publish.packetID, isTaken ? .success : .quotaExceeded)
+        guard self.shard.publish(message, from: self, publisher: session, scope: .everyone) else {
+            self.refuse(publish, .quotaExceeded, Self.retainedStoreIsFull)
+            return
+        }
+        _ = session.state.received.insert(publish.packetID)
+        self.acknowledge(.pubRec, publish.packetID, .success)
+    }
+
+    private static let retainedStoreIsFull = "no more retained messages can be kept"
+
+    /// Puts the topic in the place of its alias, or gives the topic its alias. [MQTT-3.3.2-7], [MQTT-3.3.2-12]
+    private func resolveAlias(of publish: PublishView, in message: inout MessageView) throws(ProtocolError) {
+        guard publish.topicAlias <= self.shard.shared.configuration.topicAliasMaximum else {
+            throw ProtocolError(
+                reason: .topicAliasInvalid,
+                requirement: "MQTT-3.3.2-9",
+                offset: publish.topicStart,
+                message: "a topic alias above the topic alias maximum"
+            )
+        }
+        guard message.topic.isEmpty else {
+            self.inboundAliases.set(publish.topicAlias, to: message.topic)
+            return
+        }
+        guard let topic = self.inboundAliases.topic(publish.topicAlias) else {
+            throw ProtocolError(
+                reason: .protocolError,
+                requirement: "MQTT 3.3.2.3.4",
+                offset: publish.topicStart,
+                message: "a topic alias that was given no topic on this connection"
+            )
+        }
+        self.shard.topicScratch.clear()
+        self.shard.topicScratch.writeBytes(topic)
+        // The scratch buffer is not touched again until the next PUBLISH is read.
+        message.topic = self.shard.topicScratch.withUnsafeReadableBytes { $0 }
+    }
+
+    /// Drops a message and says why where the client can be told: MQTT 3 has no way to refuse one, there it is
+    /// acknowledged all the same. [MQTT3-3.3.5-2]
+    private func refuse(_ publish: PublishView, _ reason: ReasonCode, _ explanation: String) {
+        guard publish.qos != .atMostOnce else { return }
+        let kind: AckKind = publish.qos == .atLeastOnce ? .pubAck : .pubRec
+        guard self.version == .v5 else {
+            if kind == .pubRec { _ = self.session?.state.received.insert(publish.packetID) }
+            self.acknowledge(kind, publish.packetID, .success)
+            return
+        }
+        self.answer(
+            .ack(Ack(kind, packetID: publish.packetID, reason: reason, properties: self.explained(explanation)))
+        )
     }
 
     private func view(of publish: PublishView, _ span: RawSpan, _ bytes: UnsafeRawBufferPointer) -> MessageView {
@@ -164,11 +250,11 @@ extension Connection {
 
     private func onDisconnect(_ disconnect: Disconnect) throws(ProtocolError) {
         if let expiry = disconnect.properties.sessionExpiryInterval, let session = self.session {
-            // A session that was to end with its connection cannot be prolonged. [MQTT-3.14.2-2]
+            // A session that was to end with its connection cannot be prolonged (MQTT 5, section 3.14.2.2.2).
             guard expiry == 0 || session.state.expirySeconds != 0 else {
                 throw ProtocolError(
                     reason: .protocolError,
-                    requirement: "MQTT-3.14.2-2",
+                    requirement: "MQTT 3.14.2.2.2",
                     offset: 0,
                     message: "the session expiry interval was 0 in CONNECT"
                 )

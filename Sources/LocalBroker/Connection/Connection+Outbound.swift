@@ -25,9 +25,45 @@ extension Connection {
             messageExpiryInterval: expiry,
             subscriptionIdentifier: subscriptionIdentifier
         )
+        guard !self.usesAliases else {
+            self.sendWithAlias(message, header) { self.takes($0) }
+            return
+        }
         guard self.takes(header.encodedLength(of: message)) else { return }
         self.shard.statistics.messagesSent &+= 1
         self.append { header.encode(message, into: &$0) }
+    }
+
+    /// Sends a message to a client that takes aliases, if its size is right; false if it is not.
+    @discardableResult
+    private func sendWithAlias(
+        _ message: MessageView,
+        _ header: PublishHeader,
+        if isRight: (_ size: Int) -> Bool
+    ) -> Bool {
+        var header = header
+        let outgoing = self.withAlias(message, &header)
+        guard isRight(header.encodedLength(of: outgoing)) else { return false }
+        self.shard.statistics.messagesSent &+= 1
+        self.append { header.encode(outgoing, into: &$0) }
+        // Only now is the alias on its way to the client.
+        if header.topicAlias != 0, !outgoing.topic.isEmpty {
+            self.outboundAliases?.commit(header.topicAlias, message.topic)
+        }
+        return true
+    }
+
+    /// Chooses whether the topic goes as an alias, with a new one, or alone; the message as it is to be encoded.
+    private func withAlias(_ message: MessageView, _ header: inout PublishHeader) -> MessageView {
+        var outgoing = message
+        switch self.outboundAliases?.choose(message.topic) {
+        case .known(let alias)?:
+            header.topicAlias = alias
+            outgoing.topic = UnsafeRawBufferPointer(start: nil, count: 0)
+        case .new(let alias)?: header.topicAlias = alias
+        case OutboundAliases.Choice.none?, nil: break
+        }
+        return outgoing
     }
 
     private func takes(_ size: Int) -> Bool {
@@ -82,12 +118,20 @@ extension Connection {
             messageExpiryInterval: expiry,
             subscriptionIdentifier: entry.subscriptionIdentifier
         )
-        guard header.encodedLength(of: message) <= self.maximumPacketSize else {
+        guard self.sendIfTaken(message, header) else {
             self.shard.statistics.droppedTooLarge += 1
             return false
         }
-        self.shard.statistics.messagesSent &+= 1
         self.messagesTaken &+= 1
+        return true
+    }
+
+    private func sendIfTaken(_ message: MessageView, _ header: PublishHeader) -> Bool {
+        guard !self.usesAliases else {
+            return self.sendWithAlias(message, header) { $0 <= self.maximumPacketSize }
+        }
+        guard header.encodedLength(of: message) <= self.maximumPacketSize else { return false }
+        self.shard.statistics.messagesSent &+= 1
         self.append { header.encode(message, into: &$0) }
         return true
     }

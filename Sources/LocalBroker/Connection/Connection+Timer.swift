@@ -15,11 +15,18 @@ extension Connection {
             return
         }
         switch self.core.phase {
-        case .awaitingConnect, .connecting:
+        case .awaitingConnect, .connecting, .authenticating:
             self.shard.logger.info("client did not complete CONNECT in time", metadata: self.metadata)
             self.close()
         case .connected:
-            guard self.core.silenceLimitSeconds > 0 else { return }
+            if let access = self.clientAccess, now >= access.expirySeconds {
+                self.endForAccess(.notAuthorized, "its credentials have expired")
+                return
+            }
+            guard self.core.silenceLimitSeconds > 0 else {
+                self.scheduleSilenceCheck()
+                return
+            }
             // A client that is not read from cannot be heard.
             if self.isStalled { self.lastRead = self.shard.now }
             if self.shard.now - self.lastRead >= .seconds(Int64(self.core.silenceLimitSeconds)) {
@@ -33,10 +40,14 @@ extension Connection {
         }
     }
 
+    /// Asks for a look when the client has been silent too long or its credentials have expired.
     func scheduleSilenceCheck() {
-        guard self.core.silenceLimitSeconds > 0 else { return }
-        let due = self.lastRead + .seconds(Int64(self.core.silenceLimitSeconds))
-        self.check(atSeconds: due.seconds + 1)
+        var due = self.clientAccess?.expirySeconds ?? .max
+        if self.core.silenceLimitSeconds > 0 {
+            due = min(due, (self.lastRead + .seconds(Int64(self.core.silenceLimitSeconds))).seconds + 1)
+        }
+        guard due < .max else { return }
+        self.check(atSeconds: due)
     }
 
     /// Asks for a look at a later second, in place of any that was asked for before.

@@ -29,8 +29,17 @@ final class Connection: ChannelInboundHandler {
     var will: StoredWill?
     /// The largest packet the client takes, in bytes. [MQTT-3.1.2-24]
     var maximumPacketSize = FrameScanner.packetSizeMax
+    var inboundAliases = InboundAliases()
+    /// Nil for a client that takes no aliases.
+    var outboundAliases: OutboundAliases?
+    /// Whether there are any: asked for each message, so a plain field.
+    var usesAliases = false
     /// What CONNECT asked for.
     var connect = AcceptedConnect()
+    /// The CONNECT that is being judged.
+    var login: Login?
+    /// The client's rights; nil where nothing restricts it and it has proved nothing.
+    var clientAccess: ClientAccess?
     /// QoS 2 messages of the client that may be unreleased. MQTT 3 knows no limit but the number of identifiers; what an
     /// earlier connection left does not count. [MQTT-3.3.4-7]
     var receivedLimit = Int.max
@@ -77,7 +86,7 @@ final class Connection: ChannelInboundHandler {
     }
 
     var isOpen: Bool { self.core.phase != .closed }
-    var clientID: String { self.session?.clientID.text ?? "" }
+    var clientID: String { self.session?.clientID.text ?? self.login?.request.clientID ?? "" }
 
     // MARK: ChannelInboundHandler
 
@@ -97,7 +106,13 @@ final class Connection: ChannelInboundHandler {
         self.descriptor = -1
         self.shard.beginTick()
         self.takeRest()
-        self.onClosed()
+        if let access = self.clientAccess, access.isAsking {
+            // The client's last packets wait for the authorizer; what it sent counts, for a bounded time.
+            let seconds = self.shard.shared.access.configuration.decisionTimeoutSeconds
+            access.endDeadline = self.shard.now + .seconds(Int64(max(1, seconds)))
+        } else {
+            self.onClosed()
+        }
         context.fireChannelInactive()
     }
 
@@ -237,9 +252,13 @@ final class Connection: ChannelInboundHandler {
     /// The shard has found the session. What the client sent after CONNECT is taken in now.
     func onSession(_ session: Session, isPresent: Bool) {
         self.session = session
-        self.core.onConnected(keepAliveSeconds: self.connect.keepAlive)
+        self.core.onConnected(
+            keepAliveSeconds: self.connect.keepAlive,
+            mayAuthenticateAgain: self.clientAccess?.method != nil
+        )
         session.window = self.connect.window
         self.sendConnAck(isPresent: isPresent)
+        self.login = nil
         self.scheduleSilenceCheck()
         session.state.log.onReconnect()
         if self.version == .v5 {
@@ -253,9 +272,9 @@ final class Connection: ChannelInboundHandler {
     ///
     /// - Parameter continues: the session outlives this connection, so a will that has a delay is not due yet and never
     ///   will be. [MQTT-3.1.3-9]
-    func onTakenOver(continues: Bool) {
+    func onTakenOver(_ session: Session, continues: Bool) {
         self.session = nil
-        if let will = self.will.take(), will.delaySeconds == 0 || !continues { self.shard.publish(will) }
+        if let will = self.will.take(), will.delaySeconds == 0 || !continues { self.shard.publish(will, of: session) }
         self.disconnect(.sessionTakenOver)
     }
 
@@ -267,18 +286,24 @@ final class Connection: ChannelInboundHandler {
         self.isFailing = true
         self.shard.statistics.protocolErrors += 1
         self.shard.logger.info("closing a client for a protocol error: \(error)", metadata: self.metadata)
-        if self.core.phase == .awaitingConnect {
+        if self.core.phase == .awaitingConnect || self.core.phase == .authenticating {
             self.refuseConnect(error)
         } else {
-            self.disconnect(error.reason)
+            self.disconnect(error.reason, error.message)
         }
     }
 
     /// Ends the connection from this side, with a DISCONNECT where the version has one. [MQTT-3.14.0-1]
-    func disconnect(_ reason: ReasonCode) {
+    ///
+    /// - Parameter explanation: a reason string for the client, left out where its packets would get too large.
+    func disconnect(_ reason: ReasonCode, _ explanation: String? = nil) {
         guard self.isOpen else { return }
         if self.version == .v5, self.core.phase == .connected {
-            self.append { ShortPackets.writeDisconnect(reason, version: .v5, into: &$0) }
+            var disconnect = Disconnect(reason: reason)
+            disconnect.properties.reasonString = explanation
+            if !self.appendIfTaken({ self.encode(.disconnect(disconnect), into: &$0) }) {
+                _ = self.appendIfTaken { ShortPackets.writeDisconnect(reason, version: .v5, into: &$0) }
+            }
         }
         self.closeAfterFlush()
     }
@@ -301,7 +326,7 @@ final class Connection: ChannelInboundHandler {
         self.shard.remove(self)
     }
 
-    private func onClosed() {
+    func onClosed() {
         guard self.isOpen else {
             self.shard.remove(self)
             return
@@ -309,6 +334,8 @@ final class Connection: ChannelInboundHandler {
         self.core.onClosed()
         self.shard.remove(self)
         self.tail = ByteBuffer()
+        self.login.take()?.task?.cancel()
+        self.clientAccess?.exchangeTask?.cancel()
         let will = self.will.take()
         if let session = self.session.take() { self.shard.onDisconnected(session, will: will) }
     }
@@ -338,15 +365,21 @@ final class Connection: ChannelInboundHandler {
         if self.outbound.readableBytes >= Self.flushThreshold, self.isWritable { self.shard.markOverdue(self) }
     }
 
-    /// Adds a packet that this side made up; that it can be encoded is this side's responsibility.
-    func append(_ packet: Packet) {
-        let version = self.version
-        self.append { buffer in
-            do throws(ProtocolError) {
-                try packet.encode(into: &buffer, version: version)
-            } catch {
-                preconditionFailure("an own packet cannot be encoded: \(error)")
-            }
+    /// Adds a packet unless it is larger than the client takes. [MQTT-3.1.2-24]
+    func appendIfTaken(_ body: (inout ByteBuffer) -> Void) -> Bool {
+        let start = self.outbound.writerIndex
+        self.append(body)
+        guard self.outbound.writerIndex - start > self.maximumPacketSize else { return true }
+        self.outbound.moveWriterIndex(to: start)
+        return false
+    }
+
+    /// Encodes a packet that this side made up; that it can be encoded is this side's responsibility.
+    func encode(_ packet: Packet, into buffer: inout ByteBuffer) {
+        do throws(ProtocolError) {
+            try packet.encode(into: &buffer, version: self.version)
+        } catch {
+            preconditionFailure("an own packet cannot be encoded: \(error)")
         }
     }
 

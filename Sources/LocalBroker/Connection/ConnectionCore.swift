@@ -9,6 +9,8 @@ struct ConnectionCore {
         case awaitingConnect
         /// CONNECT was taken; the session is being found. What the client sends meanwhile waits.
         case connecting
+        /// The server has sent AUTH, and the client's AUTH is waited for. [MQTT-4.12.0-3]
+        case authenticating
         case connected
         case closed
     }
@@ -23,6 +25,8 @@ struct ConnectionCore {
     private(set) var phase = Phase.awaitingConnect
     /// Seconds without a packet after which the client is gone; 0 for never. [MQTT-3.1.2-22]
     private(set) var silenceLimitSeconds = 0
+    /// CONNECT named a method of authentication, so the client may authenticate again. [MQTT-4.12.1-1]
+    private var mayAuthenticateAgain = false
 
     /// Whether a packet of this type may be acted on now.
     func onPacket(_ type: PacketType) -> PacketVerdict {
@@ -33,9 +37,13 @@ struct ConnectionCore {
         case (.awaitingConnect, .connect): return .handle
         case (.awaitingConnect, _): return .refuse(.protocolError, requirement: "MQTT-3.1.0-1")
         case (.connecting, _), (.closed, _): return .hold
+        // Nothing but AUTH and DISCONNECT before CONNACK. [MQTT-3.1.2-30]
+        case (.authenticating, .auth), (.authenticating, .disconnect): return .handle
+        case (.authenticating, _): return .refuse(.protocolError, requirement: "MQTT-3.1.2-30")
         case (.connected, .connect): return .refuse(.protocolError, requirement: "MQTT-3.1.0-2")
         // No method was agreed on in CONNECT, so there is nothing to authenticate again.
-        case (.connected, .auth): return .refuse(.protocolError, requirement: "MQTT-4.12.0-6")
+        case (.connected, .auth) where !self.mayAuthenticateAgain:
+            return .refuse(.protocolError, requirement: "MQTT-4.12.0-7")
         case (.connected, _): return .handle
         }
     }
@@ -45,10 +53,23 @@ struct ConnectionCore {
         self.phase = .connecting
     }
 
+    /// AUTH goes to the client.
+    mutating func onChallenge() {
+        precondition(self.phase == .connecting)
+        self.phase = .authenticating
+    }
+
+    /// The client's AUTH is being judged. What it sends meanwhile waits.
+    mutating func onAnswer() {
+        precondition(self.phase == .authenticating)
+        self.phase = .connecting
+    }
+
     /// The session is there. A keep-alive of `seconds` lets one and a half times as many pass in silence.
-    mutating func onConnected(keepAliveSeconds seconds: UInt16) {
+    mutating func onConnected(keepAliveSeconds seconds: UInt16, mayAuthenticateAgain: Bool = false) {
         precondition(self.phase == .connecting)
         self.phase = .connected
+        self.mayAuthenticateAgain = mayAuthenticateAgain
         self.silenceLimitSeconds = (Int(seconds) * 3 + 1) / 2
     }
 

@@ -9,6 +9,10 @@ extension BrokerConfiguration {
         public var host: String
         /// 0 takes a free port.
         public var port: Int
+        /// Which clients are served that prove nothing about themselves; nil for the default: none where
+        /// `BrokerConfiguration.access` sets up authentication, else those from loopback and private addresses, or all
+        /// with `allowsPublicAddresses`. Who brings credentials that are wrong is refused whatever this says.
+        public var anonymous: AnonymousPolicy?
         /// How connections are encrypted; nil for not at all.
         public var tls: TLSOptions?
         /// How MQTT is carried over WebSocket (RFC 6455); nil for MQTT directly on the connection.

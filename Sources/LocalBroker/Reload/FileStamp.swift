@@ -1,30 +1,20 @@
-#if canImport(Glibc)
-import Glibc
-#elseif canImport(Darwin)
-import Darwin
-#endif
+import Foundation
 
 /// What tells a file's content apart from an earlier one without reading it: replaced, rewritten, or gone.
 struct FileStamp: Sendable, Equatable {
-    private var device: UInt64 = 0
-    private var inode: UInt64 = 0
-    private var size: Int64 = 0
-    private var modifiedSeconds: Int = 0
-    private var modifiedNanoseconds: Int = 0
+    private var inode = ""
+    private var size = ""
+    private var modified = Date.distantPast
 
     /// The stamp of a file as it is now, the same for every file that is not there.
     init(path: String) {
-        var status = stat()
-        guard stat(path, &status) == 0 else { return }
-        self.device = UInt64(status.st_dev)
-        self.inode = UInt64(status.st_ino)
-        self.size = Int64(status.st_size)
-        #if canImport(Darwin)
-        let modified = status.st_mtimespec
-        #else
-        let modified = status.st_mtim
-        #endif
-        self.modifiedSeconds = modified.tv_sec
-        self.modifiedNanoseconds = modified.tv_nsec
+        // Kubernetes and the like swap a link to a folder of new files: what counts is where it leads now.
+        let target = URL(fileURLWithPath: path).resolvingSymlinksInPath().path
+        // It throws for a file that is not there or may not be looked at.
+        guard let attributes = try? FileManager.default.attributesOfItem(atPath: target) else { return }
+        // Their types differ between systems; to compare them their text will do.
+        self.inode = attributes[.systemFileNumber].map { "\($0)" } ?? ""
+        self.size = attributes[.size].map { "\($0)" } ?? ""
+        self.modified = attributes[.modificationDate] as? Date ?? .distantPast
     }
 }

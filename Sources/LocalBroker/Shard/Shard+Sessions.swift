@@ -8,6 +8,8 @@ extension Shard {
         var clientID: ClientID
         var isCleanStart: Bool
         var expirySeconds: UInt32
+        /// The client's user; a session of another one is not gone on with.
+        var userName: String?
     }
 
     /// Gives a connection its session: a new one, the one that is here, or one that another shard hands over.
@@ -31,7 +33,8 @@ extension Shard {
             clientID: request.clientID,
             previous: previous,
             target: session.subscriberID,
-            discards: request.isCleanStart
+            discards: request.isCleanStart,
+            userName: request.userName.map { UserName($0) }
         ) { state in
             mailbox.post(
                 .command { shard in
@@ -69,11 +72,25 @@ extension Shard {
         session.state = state ?? SessionState()
         session.wasSubscribed = session.wasSubscribed || !session.state.subscriptions.isEmpty
         session.state.log.appendWaiting(of: early)
+        // The client may not have the rights any more that it had when it subscribed.
+        guard connection.isOpen else { return self.onArrived(session, connection, request, isPresent: false) }
+        connection.judgeSubscriptions(of: session) {
+            self.onArrived(session, connection, request, isPresent: state != nil)
+        }
+    }
+
+    private func onArrived(
+        _ session: Session,
+        _ connection: Connection,
+        _ request: SessionRequest,
+        isPresent: Bool
+    ) {
         session.phase = .present
         if connection.isOpen {
-            self.attach(connection, to: session, request, isPresent: state != nil)
+            self.attach(connection, to: session, request, isPresent: isPresent)
         } else {
             session.state.expirySeconds = request.expirySeconds
+            session.state.userName = request.userName.map { UserName($0) }
             self.onDisconnected(session, will: nil)
         }
         let held = session.heldHandOvers
@@ -88,8 +105,10 @@ extension Shard {
         isPresent: Bool
     ) {
         session.state.expirySeconds = request.expirySeconds
+        session.state.userName = request.userName.map { UserName($0) }
         session.connection = connection
         session.delayedWill = nil
+        self.setAwayInGroups(session, false)
         connection.onSession(session, isPresent: isPresent)
     }
 
@@ -105,13 +124,16 @@ extension Shard {
             session.heldHandOvers.append(request)
             return
         }
+        var request = request
+        // What waits for one user is not for another who uses the same client identifier.
+        if session.state.userName != request.userName { request.discards = true }
         let ends = request.discards || session.state.expirySeconds == 0
         if let connection = session.connection {
             session.connection = nil
-            connection.onTakenOver(continues: !ends)
+            connection.onTakenOver(session, continues: !ends)
         } else if request.discards, let will = session.delayedWill {
-            // The session ends, and so does the wait. [MQTT-3.1.3-9]
-            self.publish(will)
+            // The session ends, and so does the wait. [MQTT-3.1.2-8]
+            self.publish(will, of: session)
         }
         session.delayedWill = nil
         self.giveUp(session, request, ends: ends)
@@ -132,6 +154,7 @@ extension Shard {
         }
         self.retire(session, operations) { session in
             request.reply(ends ? nil : session.state)
+            if ends { self.redistribute(session) }
         }
     }
 
@@ -139,12 +162,14 @@ extension Shard {
     func end(_ session: Session) {
         if let will = session.delayedWill {
             session.delayedWill = nil
-            self.publish(will)
+            self.publish(will, of: session)
         }
         self.shared.directory.release(session.clientID, owner: session.owner)
         session.phase = .departing
         let from = session.subscriberID
-        self.retire(session, session.state.subscriptions.keys.map { .unsubscribe(filter: $0, from) }) { _ in }
+        self.retire(session, session.state.subscriptions.keys.map { .unsubscribe(filter: $0, from) }) { session in
+            self.redistribute(session)
+        }
     }
 
     /// Applies a session's last route changes and frees its slot once no reader can be inside the old routes.
@@ -188,7 +213,7 @@ extension Shard {
         let expiry = session.state.expirySeconds
         if let will {
             if will.delaySeconds == 0 || expiry == 0 || self.isStopping {
-                self.publish(will)
+                self.publish(will, of: session)
             } else {
                 session.delayedWill = will
                 session.willDueSeconds = self.now.seconds + Int(will.delaySeconds)
@@ -198,6 +223,7 @@ extension Shard {
             self.end(session)
             return
         }
+        self.setAwayInGroups(session, true)
         if expiry != .max { session.endDueSeconds = self.now.seconds + Int(expiry) }
         self.scheduleTimer(of: session)
     }
@@ -211,7 +237,7 @@ extension Shard {
         if self.now.seconds >= session.willDueSeconds, let will = session.delayedWill {
             session.delayedWill = nil
             session.willDueSeconds = .max
-            self.publish(will)
+            self.publish(will, of: session)
         }
         self.scheduleTimer(of: session)
     }
@@ -225,7 +251,7 @@ extension Shard {
         )
     }
 
-    func publish(_ will: StoredWill) {
+    func publish(_ will: StoredWill, of session: Session) {
         let expiry = will.expirySeconds.map { self.nowMilliseconds + UInt64($0) * 1000 } ?? 0
         will.topic.withUnsafeBytes { topic in
             will.properties.withUnsafeReadableBytes { properties in
@@ -238,7 +264,7 @@ extension Shard {
                         retain: will.retain,
                         expiry: expiry
                     )
-                    _ = self.publish(message, from: nil, scope: .everyone)
+                    _ = self.publish(message, from: nil, publisher: session, scope: .everyone)
                 }
             }
         }

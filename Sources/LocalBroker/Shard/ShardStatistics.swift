@@ -15,6 +15,10 @@ package struct ShardStatistics: Sendable, Equatable {
     /// Messages that expired before they could be sent.
     package var droppedExpired: UInt64 = 0
     package var protocolErrors: UInt64 = 0
+    /// Messages that their publisher had no right to publish.
+    package var publishesDenied: UInt64 = 0
+    /// Topic filters that a client had no right to subscribe to.
+    package var subscriptionsDenied: UInt64 = 0
     /// Connections whose TLS handshake, or a record after it, was wrong.
     package var tlsFailures: UInt64 = 0
     /// WebSocket requests that were refused, and connections that broke the rules of frames.
@@ -34,6 +38,8 @@ package struct ShardStatistics: Sendable, Equatable {
         sum.droppedTooLarge += part.droppedTooLarge
         sum.droppedExpired += part.droppedExpired
         sum.protocolErrors += part.protocolErrors
+        sum.publishesDenied += part.publishesDenied
+        sum.subscriptionsDenied += part.subscriptionsDenied
         sum.tlsFailures += part.tlsFailures
         sum.webSocketFailures += part.webSocketFailures
         sum.proxyHeaderFailures += part.proxyHeaderFailures

@@ -1,0 +1,281 @@
+import NIOCore
+import NIOPosix
+import Protocol
+import Synchronization
+
+/// Who may connect to this broker and what they may do: the files that say so, as they were last read, and the judges.
+///
+/// Shared by all shards. Its lock is touched by CONNECT and when rules are compiled, never by a message.
+final class AccessControl: Sendable {
+    private struct State {
+        var passwords: PasswordBook?
+        var rules: ACLFile?
+        var tokens: JWTKeySet?
+    }
+
+    let configuration: AccessConfiguration
+    /// Whether clients from public addresses are served where nothing is asked of anybody.
+    private let allowsPublicAddresses: Bool
+    private let state: Mutex<State>
+    private let passwordKey: [UInt8]
+    /// Judges passwords: threads of its own, so that they take no more than a part of the machine.
+    private let pool: NIOThreadPool?
+    let logins: DecisionDesk
+    let questions: DecisionDesk
+
+    /// Reads the files.
+    ///
+    /// - Throws: `BrokerError.cannotUse` for the first that is wrong.
+    init(_ configuration: BrokerConfiguration) throws(BrokerError) {
+        var generator = SystemRandomNumberGenerator()
+        let key = (0..<32).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+        let access = configuration.access
+        var state = State()
+        if let path = access.passwordFile {
+            state.passwords = try Self.read("password file", path) { path throws(AccessFileError) in
+                PasswordBook(try PasswordFile(FileContents.readText(path)), key: key)
+            }
+        }
+        if let path = access.aclFile {
+            state.rules = try Self.read("ACL file", path) { path throws(AccessFileError) in
+                try ACLFile(FileContents.readText(path))
+            }
+        }
+        if let jwt = access.jwt {
+            state.tokens = try Self.read("keys for tokens", Self.files(of: jwt).joined(separator: ", ")) {
+                _ throws(AccessFileError) in try JWTKeySet(jwt)
+            }
+        }
+        self.configuration = access
+        self.allowsPublicAddresses = configuration.allowsPublicAddresses
+        self.passwordKey = key
+        self.pool = state.passwords == nil ? nil : NIOThreadPool(numberOfThreads: max(1, System.coreCount / 2))
+        self.state = Mutex(state)
+        self.pool?.start()
+        let timeout = TimeAmount.seconds(Int64(max(1, access.decisionTimeoutSeconds)))
+        self.logins = DecisionDesk(pendingMax: access.maximumPendingDecisions, timeout: timeout)
+        self.questions = DecisionDesk(pendingMax: access.maximumPendingDecisions, timeout: timeout)
+    }
+
+    private static func read<Value>(
+        _ name: String,
+        _ path: String,
+        _ body: (String) throws(AccessFileError) -> Value
+    ) throws(BrokerError) -> Value {
+        do throws(AccessFileError) {
+            return try body(path)
+        } catch {
+            throw .cannotUse(what: "\(name) \(path)", reason: error.description)
+        }
+    }
+
+    private static func files(of jwt: JWTConfiguration) -> [String] {
+        (jwt.secretFile.map { [$0] } ?? []) + jwt.keyFiles
+    }
+
+    /// Has the files read again when they change.
+    ///
+    /// - Parameter onChange: called after a file's new content is in force, on any thread.
+    func watchFiles(_ reloader: FileReloader, onChange: @escaping @Sendable () -> Void) {
+        if let path = self.configuration.passwordFile {
+            reloader.add("password file", files: [path]) { [key = self.passwordKey] in
+                let book = PasswordBook(try PasswordFile(FileContents.readText(path)), key: key)
+                self.state.withLock { $0.passwords = book }
+                onChange()
+            }
+        }
+        if let path = self.configuration.aclFile {
+            reloader.add("ACL file", files: [path]) {
+                let rules = try ACLFile(FileContents.readText(path))
+                self.state.withLock { $0.rules = rules }
+                onChange()
+            }
+        }
+        if let jwt = self.configuration.jwt {
+            reloader.add("keys for tokens", files: Self.files(of: jwt)) {
+                let tokens = try JWTKeySet(jwt)
+                self.state.withLock { $0.tokens = tokens }
+                onChange()
+            }
+        }
+    }
+
+    /// Ends the threads. Called before the loops end.
+    func stop() async {
+        self.logins.close()
+        self.questions.close()
+        // It fails only for a pool that is shared.
+        try? await self.pool?.shutdownGracefully()
+    }
+
+    // MARK: Rules
+
+    /// The rules for one client; nil if nothing restricts it.
+    func rules(clientID: String, userName: String?, grant: TopicGrant?) -> TopicRules? {
+        let file = self.state.withLock { $0.rules }
+        guard file != nil || grant != nil else { return nil }
+        return (file ?? ACLFile()).rules(clientID: clientID, userName: userName, grant: grant)
+    }
+
+    /// Whether what a client proved is still so.
+    func isInForce(_ proof: ClientProof, userName: String?) -> Bool {
+        switch proof {
+        case .none: true
+        case .password(let hash):
+            self.state.withLock { state in userName.map { state.passwords?.hashes[UserName($0)] == hash } ?? false }
+        case .token(let keyID): self.state.withLock { $0.tokens?.keys.contains { $0.id == keyID } ?? false }
+        }
+    }
+
+    // MARK: Who is it
+
+    /// Judges a client where that takes no time; nil if it must be asked for with `verdict`.
+    func immediateVerdict(
+        _ request: AuthenticationRequest,
+        policy: BrokerConfiguration.AnonymousPolicy?
+    ) -> LoginVerdict? {
+        guard self.configuration.authenticates else { return self.openVerdict(request, policy) }
+        if self.configuration.authenticator != nil { return nil }
+        if request.isAnonymous { return Self.anonymousVerdict(request, policy ?? .nobody) }
+        guard let user = request.userName, let password = request.password else { return nil }
+        return self.state.withLock { state in
+            state.passwords?.known(user: user, password: password).map {
+                .accepted(AcceptedClient(userName: user), .password($0))
+            }
+        }
+    }
+
+    /// Nothing authenticates anybody. Names and passwords are not looked at, and no rule for a user applies to who may be
+    /// somebody else.
+    private func openVerdict(
+        _ request: AuthenticationRequest,
+        _ policy: BrokerConfiguration.AnonymousPolicy?
+    ) -> LoginVerdict {
+        if let policy { return Self.anonymousVerdict(request, policy) }
+        guard !self.allowsPublicAddresses, !AddressRule.isPrivate(request.remoteAddress) else { return .anonymous }
+        return .refused(
+            .notAuthorized,
+            "a client from a public address was refused: without authentication only loopback and private "
+                + "addresses are served (setting: --allow-public)"
+        )
+    }
+
+    private static func anonymousVerdict(
+        _ request: AuthenticationRequest,
+        _ policy: BrokerConfiguration.AnonymousPolicy
+    ) -> LoginVerdict {
+        let setting = "(setting: anonymous policy of the listener '\(request.listener)')"
+        switch policy {
+        case .everyone: return .anonymous
+        case .privateAddresses where AddressRule.isPrivate(request.remoteAddress): return .anonymous
+        case .privateAddresses:
+            return .refused(.notAuthorized, "a client without credentials from a public address was refused \(setting)")
+        case .nobody: return .refused(.notAuthorized, "a client without credentials was refused \(setting)")
+        }
+    }
+
+    /// Judges a client by all means that are set up, one after the other.
+    func verdict(
+        _ request: AuthenticationRequest,
+        policy: BrokerConfiguration.AnonymousPolicy?,
+        now: UInt64
+    ) async -> LoginVerdict {
+        if let authenticator = self.configuration.authenticator {
+            switch await authenticator.authenticate(request) {
+            case .accept(let client): return Self.accepted(client)
+            case .refuse(let reason): return .refused(Self.connAckReason(reason), "the authenticator refused a client")
+            case .pass: break
+            }
+        }
+        if request.isAnonymous { return Self.anonymousVerdict(request, policy ?? .nobody) }
+        guard let password = request.password else {
+            return .refused(.badUserNameOrPassword, "a client was refused: no password")
+        }
+        if let jwt = self.configuration.jwt, JWTKeySet.looksLikeToken(password) {
+            return await self.tokenVerdict(jwt, password, request, now: now)
+        }
+        return await self.passwordVerdict(request.userName ?? "", password)
+    }
+
+    static func accepted(_ client: AcceptedClient) -> LoginVerdict {
+        if let wrong = client.grant?.invalidFilter {
+            return .refused(.notAuthorized, "a client was granted a wrong topic filter: '\(wrong)'")
+        }
+        return .accepted(client, .none)
+    }
+
+    /// A reason that CONNACK may carry.
+    static func connAckReason(_ reason: ReasonCode) -> ReasonCode {
+        reason.isError && reason.isAllowed(in: .connAck, from: .server) ? reason : .notAuthorized
+    }
+
+    private func tokenVerdict(
+        _ jwt: JWTConfiguration,
+        _ token: [UInt8],
+        _ request: AuthenticationRequest,
+        now: UInt64
+    ) async -> LoginVerdict {
+        guard let keys = self.state.withLock({ $0.tokens }), let (claims, keyID) = await keys.verify(token) else {
+            return .refused(.badUserNameOrPassword, "a client was refused: its token is of no known key")
+        }
+        switch claims.judge(jwt, userName: request.userName, now: now) {
+        case .refused(let explanation): return .refused(.badUserNameOrPassword, "a client was refused: \(explanation)")
+        case .accepted(let client):
+            // The keys may have been read again meanwhile.
+            guard self.isInForce(.token(keyID: keyID), userName: client.userName) else {
+                return .refused(.badUserNameOrPassword, "a client was refused: its token's key is gone")
+            }
+            return .accepted(client, .token(keyID: keyID))
+        }
+    }
+
+    private func passwordVerdict(_ user: String, _ password: [UInt8]) async -> LoginVerdict {
+        let refused = LoginVerdict.refused(.badUserNameOrPassword, "a client was refused: wrong user name or password")
+        let found = self.state.withLock { state in
+            state.passwords.map { (hash: $0.hashes[UserName(user)], nobody: $0.nobody) }
+        }
+        guard let found, let pool = self.pool else { return refused }
+        let hash = found.hash ?? found.nobody
+        // It throws when the client is gone or the broker stops; nobody hears the answer then.
+        let isRight = (try? await pool.runIfActive { hash.matches(password: password) }) ?? false
+        guard isRight, found.hash != nil else { return refused }
+        return self.state.withLock { state in
+            // The file may have been read again meanwhile.
+            guard state.passwords?.hashes[UserName(user)] == hash else { return refused }
+            state.passwords?.remember(user: user, password: password, hash: hash)
+            return .accepted(AcceptedClient(userName: user), .password(hash))
+        }
+    }
+
+    // MARK: Enhanced authentication
+
+    /// Begins an exchange; nil if the method is not offered.
+    func beginExchange(_ method: String, _ request: AuthenticationRequest) -> EnhancedExchange? {
+        if let own = self.configuration.enhancedAuthenticators.first(where: { $0.method == method }) {
+            return EnhancedExchange(method: method, form: .own(own.begin(request)))
+        }
+        guard method == SCRAMServer.method, self.configuration.allowsSCRAM,
+            self.state.withLock({ $0.passwords != nil })
+        else { return nil }
+        var generator = SystemRandomNumberGenerator()
+        let nonce = Base64.encode((0..<18).map { _ in UInt8.random(in: .min ... .max, using: &generator) })
+        return EnhancedExchange(method: method, form: .scram(SCRAMServer(nonce: nonce)))
+    }
+
+    /// What SCRAM needs for a user.
+    func scramVerifier(for user: String) -> SCRAMVerifier {
+        self.state.withLock { state in
+            state.passwords?.scramVerifier(for: user)
+                ?? SCRAMVerifier(salt: self.passwordKey, iterations: PasswordHash.defaultIterations)
+        }
+    }
+
+    /// The client proved its password by SCRAM with this verifier.
+    func verdict(provedBy verifier: SCRAMVerifier, user: String) -> LoginVerdict {
+        let hash = self.state.withLock { $0.passwords?.hashes[UserName(user)] }
+        guard let hash, hash.scram == verifier else {
+            return .refused(.notAuthorized, "a client was refused: its password was changed")
+        }
+        return .accepted(AcceptedClient(userName: user), .password(hash))
+    }
+}
