@@ -14,7 +14,12 @@ struct WebSocketHandlerTests {
         let shard: Shard
 
         init(closesOnRead: Bool = false) throws {
-            let shared = BrokerShared(configuration: .test(), eventLoops: [self.channel.embeddedEventLoop])
+            let configuration = BrokerConfiguration.test()
+            let shared = BrokerShared(
+                configuration: configuration,
+                access: try AccessControl(configuration),
+                eventLoops: [self.channel.embeddedEventLoop]
+            )
             self.shard = Shard(index: 0, eventLoop: self.channel.embeddedEventLoop, shared: shared)
             let pipeline = self.channel.pipeline.syncOperations
             try pipeline.addHandler(self.closes)
