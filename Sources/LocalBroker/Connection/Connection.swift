@@ -93,11 +93,7 @@ final class Connection: ChannelInboundHandler {
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         self.remoteAddress = context.remoteAddress
-        if self.listener.writesToSocket {
-            // It throws only for a channel that is closed, which channelInactive tells.
-            let transport = try? context.pipeline.syncOperations.withUnsafeTransportIfAvailable { (it: CInt) in it }
-            self.descriptor = transport ?? -1
-        }
+        self.descriptor = self.socket(context)
         self.id = self.shard.add(self)
         self.check(atSeconds: self.shard.now.seconds + self.shard.shared.configuration.connectTimeoutSeconds)
     }
