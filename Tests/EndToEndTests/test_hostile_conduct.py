@@ -99,7 +99,7 @@ def test_more_qos_2_messages_than_the_receive_maximum_end_the_connection(node):
         raw.try_send(b"".join(publish("a", qos=2, identifier=number) for number in range(1, maximum + 2)))
         for _ in range(maximum):
             assert raw.packet()[0] == PUBREC
-        assert raw.packet() == (DISCONNECT, b"\x93")
+        raw.expect_disconnect(0x93)
         raw.expect_end()
 
 
