@@ -40,7 +40,9 @@ extension Connection {
                 password: connect.password,
                 version: connect.version,
                 remoteAddress: self.remoteAddress,
-                listener: self.listener.configuration.name
+                listener: self.listener.configuration.name,
+                certificateName: self.peerCommonName,
+                isUserNameFromCertificate: self.listener.configuration.tls?.userNameFromCertificate ?? false
             ),
             session: Shard.SessionRequest(
                 clientID: ClientID(text: clientID),
