@@ -23,6 +23,12 @@ final class BrokerShared: Sendable {
     let observer = Mutex<(any BrokerObserver)?>(nil)
     /// Files that are read again when they change.
     let reloader: FileReloader
+    let admission: Admission
+    /// Nil where no client is held off.
+    let flapping: Mutex<FlapDetector?>
+    /// The memory mark in bytes; 0 where there is none. And how often memory went above it.
+    let memoryMarkBytes = Atomic<Int>(0)
+    let memoryAlarms = Atomic<UInt64>(0)
     private let clock = Mutex(HybridClock())
     /// Part of every client identifier this process assigns, so that two nodes never assign the same one.
     private let assignedPrefix: String
@@ -34,6 +40,8 @@ final class BrokerShared: Sendable {
         var generator = SystemRandomNumberGenerator()
         self.configuration = configuration
         self.reloader = FileReloader(logger: configuration.logger)
+        self.admission = Admission(configuration)
+        self.flapping = Mutex(configuration.flapLimit.map { FlapDetector($0) })
         self.mailboxes = eventLoops.map { ShardMailbox(eventLoop: $0) }
         self.routes = RoutingTable(readers: eventLoops.count, seed: generator.next())
         self.retained = RetainedStore(

@@ -63,6 +63,15 @@ struct NodeOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Bytes that wait for one client.", valueName: "bytes"))
     var maxQueuedBytes = BrokerConfiguration().maximumQueuedBytes
 
+    @Option(
+        help: ArgumentHelp(
+            "Resident memory above which clients are refused and less may wait for slow ones: bytes, a share like 80% of "
+                + "what the process may have, or off.",
+            valueName: "bytes"
+        )
+    )
+    var memoryMark = BrokerConfiguration().memoryMark
+
     @Option(help: ArgumentHelp("zstd level of the links, 1 to 19; off sends uncompressed.", valueName: "level"))
     var linkCompression = CompressionLevel.level(1)
 
@@ -146,6 +155,29 @@ struct HostPort: ExpressibleByArgument, Equatable {
         if let portText {
             guard let number = UInt16(portText), number > 0 else { return nil }
             self.port = Int(number)
+        }
+    }
+}
+
+/// The value of `--memory-mark`: bytes, `80%`, or `off`.
+extension BrokerConfiguration.MemoryMark: ExpressibleByArgument {
+    public init?(argument: String) {
+        if argument == "off" {
+            self = .off
+        } else if argument.hasSuffix("%"), let percent = Int(argument.dropLast()), (1...100).contains(percent) {
+            self = .share(Double(percent) / 100)
+        } else if let bytes = Int(argument), bytes > 0 {
+            self = .bytes(bytes)
+        } else {
+            return nil
+        }
+    }
+
+    public var defaultValueDescription: String {
+        switch self {
+        case .off: "off"
+        case .bytes(let bytes): "\(bytes)"
+        case .share(let share): "\(Int((share * 100).rounded()))%"
         }
     }
 }

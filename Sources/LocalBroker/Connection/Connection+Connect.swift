@@ -8,6 +8,10 @@ extension Connection {
         self.version = connect.version
         self.core.onConnectTaken()
         let configuration = self.shard.shared.configuration
+        if let limit = self.limitReached(by: connect) {
+            self.refuse(limit)
+            return
+        }
         if let refusal = self.refusal(of: connect) {
             self.refuse(refusal.reason, refusal.explanation)
             return

@@ -70,6 +70,9 @@ extension Connection {
         }
         self.shard.statistics.messagesReceived &+= 1
         let message = self.view(of: publish, span, bytes)
+        guard
+            message.topic.count <= self.shard.limits.uncheckedTopicBytes || self.takesTopic(of: publish, message.topic)
+        else { return }
         switch publish.qos {
         case .atMostOnce:
             self.shard.publish(message, from: self, scope: .everyone)

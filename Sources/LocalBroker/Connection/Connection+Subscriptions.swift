@@ -89,10 +89,14 @@ extension Connection {
         let limit = self.shard.shared.configuration.maximumSubscriptions
         let isNew = session.state.subscriptions[filter] == nil
         if (isNew && session.state.subscriptions.count >= limit) || session.state.retained.count >= limit {
+            self.shard.note(.subscriptions, self.metadata)
             return .quotaExceeded
         }
-        let levels = filter.reduce(1) { $1 == UInt8(ascii: "/") ? $0 + 1 : $0 }
-        return levels > self.shard.shared.configuration.maximumTopicLevels ? .topicFilterInvalid : nil
+        guard self.shard.isWithinLimits(topic: filter) else {
+            self.shard.note(.topic, self.metadata)
+            return .topicFilterInvalid
+        }
+        return nil
     }
 
     /// Hands route changes in and goes on, on this loop, when they are visible to all: to this node's shards, and if asked

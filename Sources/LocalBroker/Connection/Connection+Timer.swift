@@ -16,7 +16,7 @@ extension Connection {
         }
         switch self.core.phase {
         case .awaitingConnect, .connecting:
-            self.shard.logger.info("client did not complete CONNECT in time", metadata: self.metadata)
+            self.shard.note(.connectTime, self.metadata)
             self.close()
         case .connected:
             guard self.core.silenceLimitSeconds > 0 else { return }

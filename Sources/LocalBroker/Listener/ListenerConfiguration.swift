@@ -13,6 +13,10 @@ extension BrokerConfiguration {
         /// 0 takes a free port.
         public var port: Int
         public var transport: Transport
+        /// Connections of this listener at a time; beyond it CONNECT is answered with 0x89. Nil for no limit of its own.
+        public var maximumConnections: Int?
+        /// How fast connections are taken; who comes faster waits in the system's backlog. Nil for no limit.
+        public var connectRate: Rate? = Rate(perSecond: 10_000)
 
         /// A listener on `host` and `port`.
         public init(name: String = "mqtt", host: String, port: Int, transport: Transport = .tcp) {

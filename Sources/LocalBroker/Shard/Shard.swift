@@ -23,6 +23,9 @@ final class Shard {
     /// The peers' outlets, on the link loop's shard only.
     var outlets: [PeerOutlet?] = []
     var statistics = ShardStatistics()
+    var limits: ShardLimits
+    /// Connections that hold too much for the memory there is, yet to be dealt with.
+    var connectionsToShed: [Connection] = []
     var timers: TimerWheel<Timer>
     /// Set when the broker stops: no session ends because its connection did.
     var isStopping = false
@@ -69,6 +72,7 @@ final class Shard {
         self.eventLoop = eventLoop
         self.shared = shared
         self.logger = shared.configuration.logger
+        self.limits = ShardLimits(shared.configuration)
         self.reader = shared.routes.reader(index)
         self.outboxes = Array(repeating: Outbox(), count: shared.shardCount)
         self.timers = TimerWheel(nowSeconds: NIODeadline.now().seconds)
