@@ -70,7 +70,7 @@ struct NodeOptions: ParsableArguments {
             valueName: "bytes"
         )
     )
-    var memoryMark = BrokerConfiguration().memoryMark
+    var memoryMark = MemoryMark(BrokerConfiguration().memoryMark)
 
     @Option(help: ArgumentHelp("zstd level of the links, 1 to 19; off sends uncompressed.", valueName: "level"))
     var linkCompression = CompressionLevel.level(1)
@@ -159,22 +159,29 @@ struct HostPort: ExpressibleByArgument, Equatable {
     }
 }
 
-/// The value of `--memory-mark`: bytes, `80%`, or `off`.
-extension BrokerConfiguration.MemoryMark: ExpressibleByArgument {
-    public init?(argument: String) {
+/// The value of `--memory-mark`.
+struct MemoryMark: ExpressibleByArgument, Equatable {
+    var mark: BrokerConfiguration.MemoryMark
+
+    init(_ mark: BrokerConfiguration.MemoryMark) {
+        self.mark = mark
+    }
+
+    /// Bytes, a share like `80%`, or `off`.
+    init?(argument: String) {
         if argument == "off" {
-            self = .off
+            self.mark = .off
         } else if argument.hasSuffix("%"), let percent = Int(argument.dropLast()), (1...100).contains(percent) {
-            self = .share(Double(percent) / 100)
+            self.mark = .share(Double(percent) / 100)
         } else if let bytes = Int(argument), bytes > 0 {
-            self = .bytes(bytes)
+            self.mark = .bytes(bytes)
         } else {
             return nil
         }
     }
 
-    public var defaultValueDescription: String {
-        switch self {
+    var defaultValueDescription: String {
+        switch self.mark {
         case .off: "off"
         case .bytes(let bytes): "\(bytes)"
         case .share(let share): "\(Int((share * 100).rounded()))%"

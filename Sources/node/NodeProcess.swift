@@ -74,7 +74,7 @@ struct NodeProcess {
         configuration.maximumInflight = self.options.maxInflight
         configuration.maximumQueuedMessages = self.options.maxQueuedMessages
         configuration.maximumQueuedBytes = self.options.maxQueuedBytes
-        configuration.memoryMark = self.options.memoryMark
+        configuration.memoryMark = self.options.memoryMark.mark
         configuration.allowsPublicAddresses = self.options.allowPublic
         configuration.logger = Logger(label: "dunlin.broker")
         return configuration

@@ -8,6 +8,8 @@ enum StallReason {
     case congestedLink
     /// The client sends more than is allowed.
     case rate
+    /// Its messages have kept the loop busy for long enough: others come first.
+    case turn
 }
 
 /// Since when a receiver has had more waiting than it should.
@@ -59,10 +61,16 @@ extension Connection {
     /// many publishers of one receiver bring a message each when they are looked at.
     static let stallTime = TimeAmount.milliseconds(5)
     static let stallDoublingsMax = 4
+    /// Not none: a loop looks at its sockets only when no task is ready.
+    static let turnTime = TimeAmount.microseconds(50)
 
     /// Stops reading from a publisher whose messages cannot be taken in, and looks again in a moment.
     func stall(_ reason: StallReason) {
         guard !self.isStalled else { return }
+        if reason == .turn {
+            self.stall(reason, for: Self.turnTime)
+            return
+        }
         let time = TimeAmount.nanoseconds(Self.stallTime.nanoseconds << Int64(self.stallsInRow))
         self.stallsInRow = min(self.stallsInRow + 1, Self.stallDoublingsMax)
         self.stall(reason, for: time)

@@ -16,6 +16,18 @@ extension Shard {
         return levels <= configuration.maximumTopicLevels
     }
 
+    // MARK: Turns
+
+    /// Deliveries in one tick after which a publisher waits for its next turn: a read may hold hundreds of messages and each
+    /// have thousands of receivers.
+    private static let workMax = 16 * 1024
+
+    /// The message at hand has many receivers.
+    func noteWork(_ receivers: Int) {
+        self.tickWork += receivers
+        if self.tickWork > Self.workMax, self.stallRequest == nil { self.stallRequest = .turn }
+    }
+
     // MARK: Sessions
 
     /// Whether a client that is known by now may have a session at this moment; if not it has been refused.

@@ -47,6 +47,7 @@ extension Shard {
     private func deliverRun(_ message: MessageView, from source: Connection?, scope: Scope) {
         let routes = self.matches[0]
         let isShared = routes.count > 2
+        if isShared { self.noteWork(routes.count) }
         var touched: UInt64 = 0
         for route in routes {
             let receiver = Outbox.Receiver(route, message: message)

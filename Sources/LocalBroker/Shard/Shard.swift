@@ -24,6 +24,8 @@ final class Shard {
     var outlets: [PeerOutlet?] = []
     var statistics = ShardStatistics()
     var limits: ShardLimits
+    /// Receivers of this tick's messages that have many.
+    var tickWork = 0
     /// Connections that hold too much for the memory there is, yet to be dealt with.
     var connectionsToShed: [Connection] = []
     var timers: TimerWheel<Timer>
@@ -151,6 +153,7 @@ final class Shard {
     /// route changes that every reader has left behind has no older delivery still on its way to a mailbox.
     private func endTick() {
         self.isTickScheduled = false
+        self.tickWork = 0
         self.postOutboxes()
         for outlet in self.dirtyOutlets {
             outlet.isDirty = false

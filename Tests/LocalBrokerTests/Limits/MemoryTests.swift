@@ -14,7 +14,7 @@ struct MemoryGovernorTests {
     @Test("each sample above the mark raises the level, up to the highest")
     func rise() {
         var governor = MemoryGovernor(markBytes: 1000)
-        #expect(self.levels(&governor, 1000, 1001, 1001, 5000) == [0, 1, 2, 3])
+        #expect(self.levels(&governor, 1000, 1001, 5000, 1001) == [0, 4, 8, 10])
         for _ in 0..<20 { _ = self.levels(&governor, 5000) }
         #expect(governor.level == MemoryGovernor.levelMax)
     }
@@ -22,25 +22,26 @@ struct MemoryGovernorTests {
     @Test("it falls only well below the mark, a step at a time")
     func fall() {
         var governor = MemoryGovernor(markBytes: 1000)
-        #expect(self.levels(&governor, 1001, 1001, 1000, 875, 874, 900, 874, 874) == [1, 2, 2, 2, 1, 1, 0, 0])
+        #expect(self.levels(&governor, 1001, 1000, 875, 874, 900, 874, 870, 0, 0) == [4, 4, 4, 3, 3, 2, 1, 0, 0])
     }
 
     @Test("entry and exit are told once each")
     func changes() {
         var governor = MemoryGovernor(markBytes: 1000)
-        let changes = [500, 1001, 1001, 900, 500, 500, 500, 1001].map {
+        let changes = [500, 1001, 900, 500, 500, 500, 500, 500, 1001].map {
             governor.onSample(residentBytes: $0, now: self.start).change
         }
-        #expect(changes == [.none, .entered, .none, .none, .none, .left, .none, .entered])
+        #expect(changes == [.none, .entered, .none, .none, .none, .none, .left, .none, .entered])
     }
 
-    @Test("far from the mark a look a second is enough")
+    @Test("the next look is taken before memory can have grown to the mark, and at least every second")
     func interval() {
-        var governor = MemoryGovernor(markBytes: 1000)
-        let next = [700, 751, 1001, 500, 500].map { governor.onSample(residentBytes: $0, now: self.start).nextSample }
-        let calm = MemoryGovernor.calmInterval
+        var governor = MemoryGovernor(markBytes: 2000 << 20)
+        let next = [10, 1500, 1990, 2001, 10].map {
+            governor.onSample(residentBytes: $0 << 20, now: self.start).nextSample
+        }
         let watchful = MemoryGovernor.watchfulInterval
-        #expect(next == [calm, watchful, watchful, calm, calm])
+        #expect(next == [.seconds(1), .milliseconds(500), watchful, watchful, watchful])
     }
 
     @Test("near the mark the allocator is asked for what it keeps, now and then")
