@@ -44,6 +44,8 @@ struct NodeProcess {
     func run() async throws {
         // A client that closes its connection must not end the process.
         signal(SIGPIPE, SIG_IGN)
+        FileDescriptors.raiseLimit()
+        ProcessMemory.keepLargeBlocksApart()
         let broker = try await Broker.make(configuration: self.brokerConfiguration)
         var cluster: ClusterService?
         var ring: GossipNode?

@@ -3,11 +3,12 @@
 A few in CI; DUNLIN_SLOW_CONSUMERS=1000 is the full storm.
 """
 
+import contextlib
 import os
-import selectors
 import socket
 import struct
 import threading
+import time
 
 import pytest
 
@@ -16,7 +17,9 @@ from dunlin import PATIENCE, Client, unique, until
 CONSUMERS = int(os.environ.get("DUNLIN_SLOW_CONSUMERS", "150"))
 SECONDS = float(os.environ.get("DUNLIN_SLOW_SECONDS", "6" if CONSUMERS < 1000 else "20"))
 MEBIBYTE = 1024 * 1024
-# What may wait for one client times their number would be far above this mark.
+# Messages of 1 KiB in a second for each consumer, and how many come at once.
+RATE, BATCH = 2000, 16
+# What may wait for one client times their number is far above this mark.
 MARK = (192 if CONSUMERS < 1000 else 512) * MEBIBYTE
 
 
@@ -66,31 +69,32 @@ class Stuck:
             connection.close()
 
 
-class Flood(threading.Thread):
-    """A publisher that sends as fast as it is read from, at QoS 0 or 1, and ignores acknowledgements."""
+class Publisher(threading.Thread):
+    """A publisher that goes on at a steady pace, as far as it is read from, and ignores acknowledgements."""
 
-    def __init__(self, node, topic, qos, size=1024):
+    def __init__(self, node, topic, qos):
         super().__init__(daemon=True)
         head = text(topic) + (b"\x00\x01" if qos else b"")
-        self._packets = packet(0x30 | qos << 1, head + b"x" * size) * 16
+        self._packets = packet(0x30 | qos << 1, head + b"x" * 1024) * BATCH
         self._connection = connect(node, unique("flood"))
-        self._connection.setblocking(False)
+        self._connection.settimeout(0.1)
         self.sent = 0
         self._ends = False
         self.start()
 
     def run(self):
-        rest = memoryview(self._packets)
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
-            while not self._ends:
-                for _, events in selector.select(0.1):
-                    if events & selectors.EVENT_READ and not self._connection.recv(65536):
-                        raise ConnectionError("the broker closed the publisher's connection")
-                    if events & selectors.EVENT_WRITE:
-                        count = self._connection.send(rest)
-                        self.sent += count
-                        rest = rest[count:] or memoryview(self._packets)
+        due = time.monotonic()
+        while not self._ends:
+            rest = memoryview(self._packets)
+            while rest and not self._ends:
+                with contextlib.suppress(TimeoutError):
+                    count = self._connection.send(rest)
+                    self.sent += count
+                    rest = rest[count:]
+            with contextlib.suppress(BlockingIOError):
+                self._connection.recv(65536, socket.MSG_DONTWAIT)
+            due = max(due + BATCH / RATE, time.monotonic() - 1)
+            time.sleep(max(0, due - time.monotonic()))
 
     def close(self):
         self._ends = True
@@ -136,12 +140,12 @@ def test_a_storm_of_slow_consumers_harms_nobody_else(cluster, mqload, qos):
     node = cluster.node(flags=["--memory-mark", str(MARK), "--shards", "1"])
     topic = unique("storm")
     # The publisher runs in both measurements: it takes its share of the machine whether anybody listens or not.
-    quiet = Flood(node, unique("nobody"), qos)
+    quiet = Publisher(node, unique("nobody"), qos)
     undisturbed = p99(mqload, node, SECONDS)
     quiet.close()
     stuck = Stuck(node, topic, qos)
     memory = Memory(node)
-    flood = Flood(node, topic, qos)
+    flood = Publisher(node, topic, qos)
     disturbed = p99(mqload, node, SECONDS)
     before = flood.sent
     until(lambda: flood.sent > before, "the publisher goes on")

@@ -35,7 +35,7 @@ extension Connection {
             self.shard.statistics.droppedTooLarge += 1
             return false
         }
-        return self.backlog + size <= self.shard.limits.backlogMax || self.hasRoom(for: size)
+        return self.backlog + size <= self.shard.limits.queuedBytesMax || self.hasRoom(for: size)
     }
 
     /// Moves what waits in the session into the connection, as far as the client's window and the socket allow.

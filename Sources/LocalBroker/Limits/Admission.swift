@@ -1,12 +1,6 @@
 import NIOCore
 import Synchronization
 
-#if canImport(Glibc)
-import Glibc
-#elseif canImport(Darwin)
-import Darwin
-#endif
-
 /// Counts connections against their limits. Shared by all loops; touched when a connection comes and goes.
 final class Admission: Sendable {
     /// Connections that are over the limit and may wait for their CONNECT to be told so. Beyond that they are closed unheard.
@@ -76,14 +70,7 @@ final class Admission: Sendable {
 
     /// As many connections as the process may open files, less some for its own.
     private static func descriptorsForClients() -> Int {
-        var limit = rlimit()
-        #if canImport(Glibc)
-        let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
-        #else
-        let resource = RLIMIT_NOFILE
-        #endif
-        guard getrlimit(resource, &limit) == 0, limit.rlim_cur < Int32.max else { return .max }
-        let count = Int(limit.rlim_cur)
+        guard let count = FileDescriptors.limit else { return .max }
         // What is over the limit and waits to be told so needs descriptors, too.
         return max(count - min(2 * Self.answeredMax, count / 2), 1)
     }

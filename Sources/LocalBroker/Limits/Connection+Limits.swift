@@ -26,7 +26,7 @@ extension Connection {
     /// Why the client may not connect now, whoever it is. Costs little, and so comes before it is asked who it is.
     func limitReached(by connect: Connect) -> Limit? {
         if let limit = self.admission?.limit { return limit }
-        if self.shard.limits.memoryLevel > 0 { return .memory }
+        if self.shard.limits.refusesClients { return .memory }
         let admission = self.shard.shared.admission
         if let origin = admission.origin(of: self.remoteAddress), self.admission?.origin == nil {
             guard admission.enter(from: origin) else { return .addressConnections }
@@ -90,8 +90,8 @@ extension Connection {
         case .dropNewest: break
         case .dropOldest:
             // An eighth at a time, so that not each message costs a search.
-            self.shed(keepBytes: max(0, self.shard.limits.backlogMax / 8 * 7 - size))
-            if self.backlog + size <= self.shard.limits.backlogMax { return true }
+            self.shed(keepBytes: max(0, self.shard.limits.queuedBytesMax / 8 * 7 - size))
+            if self.backlog + size <= self.shard.limits.queuedBytesMax { return true }
         case .disconnect:
             if self.shard.limits.memoryLevel == 0 { self.condemn() }
         }

@@ -26,11 +26,11 @@ final class MemoryWatch {
     /// Takes a sample and sees to the next one.
     func sample() {
         let resident = self.residentBytes() ?? 0
-        let before = self.governor.level
+        let before = (self.governor.level, self.governor.refuses)
         let directive = self.governor.onSample(residentBytes: resident, now: .now())
-        if directive.level != before {
+        if (directive.level, directive.refuses) != before {
             for mailbox in self.shared.mailboxes {
-                mailbox.post(.command { $0.onMemoryLevel(directive.level) })
+                mailbox.post(.command { $0.onMemory(level: directive.level, refusesClients: directive.refuses) })
             }
         }
         let logger = self.shared.configuration.logger
@@ -42,7 +42,7 @@ final class MemoryWatch {
                 "memory is above its mark: clients are refused and less may wait for slow ones",
                 metadata: metadata
             )
-        case .left: logger.notice("memory is below its mark again", metadata: metadata)
+        case .left: logger.notice("memory is no longer short", metadata: metadata)
         case .none: break
         }
         if directive.trims {

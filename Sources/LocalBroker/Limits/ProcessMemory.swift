@@ -5,7 +5,7 @@ import Darwin
 #endif
 
 /// What the process has of memory, and what it may have. Linux only; elsewhere nothing is known and nothing limited.
-enum ProcessMemory {
+package enum ProcessMemory {
     /// Resident memory in bytes; nil where the system does not tell.
     static func residentBytes() -> Int? {
         guard let text = Self.read("/proc/self/statm") else { return nil }
@@ -59,6 +59,20 @@ enum ProcessMemory {
         typealias Trim = @convention(c) (Int) -> CInt
         guard let symbol = dlsym(nil, "malloc_trim") else { return }
         _ = unsafeBitCast(symbol, to: Trim.self)(0)
+        #endif
+    }
+
+    /// Makes the allocator take large blocks from the system and give them back one by one.
+    ///
+    /// By default it puts ever larger blocks into its heap once it has seen one freed. There a buffer that grows is copied
+    /// each time, and what a burst has left behind stays resident between what lives. For the whole process, at its start.
+    package static func keepLargeBlocksApart() {
+        #if canImport(Glibc)
+        // Swift's view of the C library lacks it.
+        typealias Option = @convention(c) (CInt, CInt) -> CInt
+        guard let symbol = dlsym(nil, "mallopt") else { return }
+        let threshold: CInt = -3  // M_MMAP_THRESHOLD
+        _ = unsafeBitCast(symbol, to: Option.self)(threshold, 512 * 1024)
         #endif
     }
 

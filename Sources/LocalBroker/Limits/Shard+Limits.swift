@@ -89,11 +89,11 @@ extension Shard {
     private static let shedBytesMax = 8 * 1024 * 1024
 
     /// Memory is short, less short, or no more.
-    func onMemoryLevel(_ level: Int) {
+    func onMemory(level: Int, refusesClients: Bool) {
         let isWorse = level > self.limits.memoryLevel
-        self.limits.setMemoryLevel(level)
+        self.limits.setMemory(level: level, refusesClients: refusesClients)
         guard isWorse else { return }
-        self.connectionsToShed = self.connections.values.filter { $0.backlog > self.limits.backlogMax }
+        self.connectionsToShed = self.connections.values.filter { $0.backlog > self.limits.queuedBytesMax }
         self.shedSome()
     }
 
@@ -103,7 +103,9 @@ extension Shard {
         while bytes < Self.shedBytesMax, self.limits.memoryLevel > 0, let connection = self.connectionsToShed.popLast()
         {
             let before = connection.backlog
-            if connection.isOpen, before > self.limits.backlogMax { connection.shed(keepBytes: self.limits.backlogMax) }
+            if connection.isOpen, before > self.limits.queuedBytesMax {
+                connection.shed(keepBytes: self.limits.queuedBytesMax)
+            }
             bytes += before - connection.backlog
         }
         guard self.limits.memoryLevel > 0, !self.connectionsToShed.isEmpty else {

@@ -10,24 +10,27 @@ struct ShardLimits {
     let uncheckedTopicBytes: Int
     /// 0 while there is memory enough; see `MemoryGovernor`.
     private(set) var memoryLevel = 0
-    /// Bytes that may wait in the session of a client.
+    /// Memory is so short that new clients are refused.
+    private(set) var refusesClients = false
+    /// Bytes that may wait for a client in its session, and as many in its connection if the socket does not take them.
     private(set) var queuedBytesMax: Int
-    /// Bytes that may wait in the connection of a client that its socket does not take.
-    private(set) var backlogMax: Int
     var log = LimitLog()
     var dropLog = DropLog()
 
     init(_ configuration: BrokerConfiguration) {
         self.configuredBytes = configuration.maximumQueuedBytes
         self.queuedBytesMax = configuration.maximumQueuedBytes
-        self.backlogMax = configuration.maximumQueuedBytes
         self.uncheckedTopicBytes = min(configuration.maximumTopicLevels - 1, configuration.maximumTopicLength)
     }
 
-    mutating func setMemoryLevel(_ level: Int) {
+    /// What is left of 64 after each of four levels; every four halve it.
+    private static let quarters = [64, 54, 45, 38]
+
+    mutating func setMemory(level: Int, refusesClients: Bool) {
         self.memoryLevel = level
-        self.queuedBytesMax = min(self.configuredBytes, max(self.configuredBytes >> level, Self.floorBytes))
-        self.backlogMax = level == 0 ? self.configuredBytes : min(self.configuredBytes, Self.floorBytes)
+        self.refusesClients = refusesClients
+        let bytes = (self.configuredBytes >> (level / 4)) / 64 * Self.quarters[level % 4]
+        self.queuedBytesMax = level == 0 ? self.configuredBytes : min(self.configuredBytes, max(bytes, Self.floorBytes))
     }
 }
 

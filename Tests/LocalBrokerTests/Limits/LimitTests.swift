@@ -142,12 +142,12 @@ struct ConnectionLimitTests {
     func memory() async throws {
         try await TestBroker.run { broker in
             let early = try await broker.connect("early")
-            try await broker.setMemoryLevel(1)
+            try await broker.setMemory(level: 1, refusesClients: true)
             #expect(try await self.answer(broker, "a").reason == .serverBusy)
             #expect(try await self.answer(broker, "a", .v311).reason == .serverUnavailable)
             #expect(await broker.statistics.refusedMemory == 2)
             try await early.expectNothing()
-            try await broker.setMemoryLevel(0)
+            try await broker.setMemory(level: 0, refusesClients: false)
             #expect(try await self.answer(broker, "a").reason == .success)
         }
     }
@@ -315,7 +315,7 @@ struct MessageLimitTests {
                 try await publisher.send(.message("t", payload))
                 try await good.expectMessage("t", payload, .atMostOnce)
             }
-            try await broker.setMemoryLevel(1)
+            try await broker.setMemory(level: MemoryGovernor.levelMax, refusesClients: true)
             #expect(try await eventually { try await broker.largestBacklog() <= ShardLimits.floorBytes })
             let dropped = await broker.statistics.droppedSlowConsumer
             #expect(dropped >= 40)
@@ -332,9 +332,10 @@ struct MessageLimitTests {
 
 extension TestBroker {
     /// Makes all shards believe that memory is short, or not.
-    func setMemoryLevel(_ level: Int) async throws {
+    func setMemory(level: Int, refusesClients: Bool) async throws {
         for shard in self.broker.shards {
-            try await shard.eventLoop.submit { shard.value.onMemoryLevel(level) }.get()
+            try await shard.eventLoop.submit { shard.value.onMemory(level: level, refusesClients: refusesClients) }
+                .get()
         }
     }
 }

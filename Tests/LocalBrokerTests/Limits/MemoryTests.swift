@@ -7,31 +7,48 @@ import Testing
 struct MemoryGovernorTests {
     private let start = NIODeadline.uptimeNanoseconds(0)
 
-    private func levels(_ governor: inout MemoryGovernor, _ samples: Int...) -> [Int] {
-        samples.map { governor.onSample(residentBytes: $0, now: self.start).level }
+    /// The directives for samples, a second apart.
+    private func directives(_ governor: inout MemoryGovernor, _ samples: [Int]) -> [MemoryGovernor.Directive] {
+        samples.enumerated().map { second, bytes in
+            governor.onSample(residentBytes: bytes, now: self.start + .seconds(Int64(second)))
+        }
     }
 
-    @Test("each sample above the mark raises the level, up to the highest")
+    @Test("each sample above the mark raises the level fast, up to the highest")
     func rise() {
         var governor = MemoryGovernor(markBytes: 1000)
-        #expect(self.levels(&governor, 1000, 1001, 5000, 1001) == [0, 4, 8, 10])
-        for _ in 0..<20 { _ = self.levels(&governor, 5000) }
+        #expect(self.directives(&governor, [1000, 1001, 5000, 1001]).map(\.level) == [0, 8, 16, 24])
+        _ = self.directives(&governor, Array(repeating: 5000, count: 20))
         #expect(governor.level == MemoryGovernor.levelMax)
     }
 
-    @Test("it falls only well below the mark, a step at a time")
+    @Test("it falls slowly and only well below the mark, faster where half is free")
     func fall() {
         var governor = MemoryGovernor(markBytes: 1000)
-        #expect(self.levels(&governor, 1001, 1000, 875, 874, 900, 874, 870, 0, 0) == [4, 4, 4, 3, 3, 2, 1, 0, 0])
+        let levels = self.directives(&governor, [1001, 1000, 750, 749, 500, 800, 499, 499, 0, 0]).map(\.level)
+        #expect(levels == [8, 8, 8, 7, 6, 6, 4, 2, 0, 0])
+        _ = self.directives(&governor, [1001])
+        for milliseconds in [0, 500, 999] as [Int64] {
+            #expect(
+                governor.onSample(residentBytes: 0, now: self.start + .milliseconds(milliseconds)).level == 8
+            )
+        }
+    }
+
+    @Test("clients are refused from the mark on until an eighth is free")
+    func refusal() {
+        var governor = MemoryGovernor(markBytes: 1000)
+        let refuses = self.directives(&governor, [1000, 1001, 1000, 875, 874, 1000, 1001]).map(\.refuses)
+        #expect(refuses == [false, true, true, true, false, false, true])
     }
 
     @Test("entry and exit are told once each")
     func changes() {
         var governor = MemoryGovernor(markBytes: 1000)
-        let changes = [500, 1001, 900, 500, 500, 500, 500, 500, 1001].map {
-            governor.onSample(residentBytes: $0, now: self.start).change
-        }
-        #expect(changes == [.none, .entered, .none, .none, .none, .none, .left, .none, .entered])
+        let changes = self.directives(&governor, [500, 1001, 1001, 900, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1001]).map(\.change)
+        #expect(changes.prefix(2) == [.none, .entered])
+        #expect(changes.filter { $0 != .none } == [.entered, .left, .entered])
+        #expect(changes.last == .entered)
     }
 
     @Test("the next look is taken before memory can have grown to the mark, and at least every second")
@@ -41,32 +58,30 @@ struct MemoryGovernorTests {
             governor.onSample(residentBytes: $0 << 20, now: self.start).nextSample
         }
         let watchful = MemoryGovernor.watchfulInterval
-        #expect(next == [.seconds(1), .milliseconds(500), watchful, watchful, watchful])
+        #expect(next == [.seconds(1), .milliseconds(500), watchful, watchful, .seconds(1)])
     }
 
     @Test("near the mark the allocator is asked for what it keeps, now and then")
     func trims() {
         var governor = MemoryGovernor(markBytes: 1600)
-        let asked = [(1400, 0), (1501, 0), (1501, 1999), (1700, 2000), (1000, 9000)].map { bytes, milliseconds in
+        let asked = [(1400, 0), (1501, 0), (1501, 9999), (1700, 10_000), (1000, 90_000)].map { bytes, milliseconds in
             governor.onSample(residentBytes: bytes, now: self.start + .milliseconds(Int64(milliseconds))).trims
         }
         #expect(asked == [false, true, false, true, false])
     }
 
-    @Test("each level halves what may wait in a session, and any keeps connections to the floor")
+    @Test("every four levels halve what may wait for a client, down to the floor")
     func limits() {
         var limits = ShardLimits(.test())
         let floor = ShardLimits.floorBytes
-        #expect(limits.queuedBytesMax == 64 << 20 && limits.backlogMax == 64 << 20)
-        limits.setMemoryLevel(1)
-        #expect(limits.queuedBytesMax == 32 << 20 && limits.backlogMax == floor)
-        limits.setMemoryLevel(MemoryGovernor.levelMax)
-        #expect(limits.queuedBytesMax == floor)
-        limits.setMemoryLevel(0)
-        #expect(limits.queuedBytesMax == 64 << 20 && limits.backlogMax == 64 << 20)
+        let allowed = [0, 1, 4, 5, 16, MemoryGovernor.levelMax, 0].map { level in
+            limits.setMemory(level: level, refusesClients: false)
+            return limits.queuedBytesMax
+        }
+        #expect(allowed == [64 << 20, 54 << 20, 32 << 20, 27 << 20, 4 << 20, floor, 64 << 20])
         var small = ShardLimits(.test { $0.maximumQueuedBytes = 1000 })
-        small.setMemoryLevel(5)
-        #expect(small.queuedBytesMax == 1000 && small.backlogMax == 1000)
+        small.setMemory(level: 20, refusesClients: true)
+        #expect(small.queuedBytesMax == 1000 && small.refusesClients)
     }
 }
 
