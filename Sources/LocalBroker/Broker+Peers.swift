@@ -115,7 +115,7 @@ extension Shard {
                     UnsafeRawBufferPointer(rebasing: records[(at + size)..<(at + size + length)])
                 )
             else { break }
-            self.publish(message, from: nil, scope: .clients)
+            self.publish(message, from: nil, publisher: nil, scope: .clients)
             at += size + length
             count += 1
         }

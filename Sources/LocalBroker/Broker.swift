@@ -150,7 +150,7 @@ public final class Broker: Sendable {
 
     // MARK: Stopping
 
-    /// Closes the listeners and every client, MQTT 5 clients with 0x8B; their wills are published. [MQTT-3.14.4-1]
+    /// Closes the listeners and every client, MQTT 5 clients with 0x8B; their wills are published. [MQTT-3.14.4-2]
     package func closeClients() async {
         let channels = self.listeners.withLockedValue { listeners in
             defer { listeners = [] }

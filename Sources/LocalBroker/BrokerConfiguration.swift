@@ -32,8 +32,18 @@ public struct BrokerConfiguration: Sendable {
     public var maximumSubscriptions = 100_000
     /// QoS 1 and 2 messages sent to a client and not yet acknowledged by it; a client may ask for fewer.
     public var maximumInflight = 1000
-    /// QoS 1 and 2 messages that a client may send before one of them is acknowledged. [MQTT-3.1.2-24]
+    /// QoS 1 and 2 messages that a client may send before one of them is acknowledged. [MQTT-3.3.4-7]
     public var receiveMaximum: UInt16 = 1000
+    /// Topic aliases that a client may use on a connection; 0 for none. [MQTT-3.3.2-9]
+    public var topicAliasMaximum: UInt16 = 32
+    /// Topic aliases that the broker assigns to a client that takes some; 0 for none. [MQTT-3.1.2-26]
+    public var outboundTopicAliasMaximum: UInt16 = 32
+    /// The longest keep alive of an MQTT 5 client, in seconds; a client that asks for more, or for none, is told to keep
+    /// to this one. Nil leaves clients their own. [MQTT-3.1.2-21]
+    public var maximumKeepAlive: UInt16?
+    /// What a client of MQTT 5 that asks for response information is told, in which `%c` stands for its client identifier;
+    /// nil for nothing. (MQTT 5, section 3.2.2.3.15)
+    public var responseInformation: String?
     /// QoS 1 and 2 messages that wait for one client; beyond it `queueFullPolicy` holds.
     public var maximumQueuedMessages = 100_000
     /// Bytes that wait for one client, in its queue and in its connection each; beyond it `queueFullPolicy` holds.

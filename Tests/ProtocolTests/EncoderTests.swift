@@ -43,11 +43,13 @@ import Testing
                 packetID: 77,
                 messageExpiryInterval: 5,
                 topicAlias: 3,
-                subscriptionIdentifier: 200,
-                furtherSubscriptionIdentifiers: [1, 268_435_455]
+                subscriptionIdentifier: 200
             )
             let own = properties { $0.userProperties = [UserProperty("k", "v")] }
             var content = ByteBuffer()
+            for further in [1, 268_435_455] as [UInt32] {
+                PublishHeader.append(subscriptionIdentifier: further, to: &content)
+            }
             try own.encodeForwarded(into: &content)
             let output = Self.encode(header, "a/\u{E4}", version == .v5 ? Array(buffer: content) : [], payload)
             var expected = Publish(

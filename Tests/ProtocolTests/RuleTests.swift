@@ -75,7 +75,7 @@ struct Mistake: Sendable, CustomTestStringConvertible {
             .v311,
             "10 11 0004 4D 51 54 54 04 06 0000 0000 0001 23 0000",
             .topicNameInvalid,
-            "MQTT-4.7.1-1"
+            "MQTT-4.7.0-1"
         ),
         Mistake(.v311, "10 10 0004 4D 51 54 54 04 06 0000 0000 0000 0000", .topicNameInvalid, "MQTT-4.7.3-1"),
     ]

@@ -21,13 +21,19 @@ extension Connection {
         let isAnonymous = connect.clientIdentifier.isEmpty
         let clientID = isAnonymous ? self.shard.shared.makeClientID() : connect.clientIdentifier
         let receiveMaximum = connect.properties.receiveMaximum.map(Int.init) ?? 65_535
+        let keepAlive = self.grantedKeepAlive(connect)
         self.connect = AcceptedConnect(
-            keepAlive: connect.keepAlive,
+            keepAlive: keepAlive,
+            isKeepAliveOurs: keepAlive != connect.keepAlive,
             window: min(receiveMaximum, configuration.maximumInflight),
             assignedClientID: isAnonymous ? clientID : nil,
             requestedSessionExpiry: requested,
-            grantedSessionExpiry: expiry
+            grantedSessionExpiry: expiry,
+            wantsProblemInformation: connect.properties.requestProblemInformation ?? true,
+            wantsResponseInformation: connect.properties.requestResponseInformation ?? false
         )
+        let aliases = min(connect.properties.topicAliasMaximum ?? 0, configuration.outboundTopicAliasMaximum)
+        if aliases > 0 { self.outboundAliases = OutboundAliases(count: Int(aliases)) }
         self.maximumPacketSize = connect.properties.maximumPacketSize.map(Int.init) ?? .max
         self.maximumPacketSize = min(self.maximumPacketSize, FrameScanner.packetSizeMax)
         if let will = connect.will { self.will = try StoredWill(will) }
@@ -45,6 +51,15 @@ extension Connection {
     private func requestedExpiry(_ connect: Connect) -> UInt32 {
         if connect.version == .v5 { return connect.properties.sessionExpiryInterval ?? 0 }
         return connect.cleanStart ? 0 : .max
+    }
+
+    /// A client that asks for more than is granted, or to be kept without any sign of life, is told what holds.
+    /// [MQTT-3.1.2-21], [MQTT-3.2.2-21]
+    private func grantedKeepAlive(_ connect: Connect) -> UInt16 {
+        guard connect.version == .v5, let most = self.shard.shared.configuration.maximumKeepAlive else {
+            return connect.keepAlive
+        }
+        return connect.keepAlive == 0 ? most : min(connect.keepAlive, most)
     }
 
     /// Why a client may not connect, if it may not.
@@ -70,11 +85,11 @@ extension Connection {
         self.closeAfterFlush()
     }
 
-    /// The CONNECT itself was wrong. The client is told where its version can be known. [MQTT-3.1.4-2]
+    /// The CONNECT itself was wrong. The client is told where its version can be known. [MQTT-3.1.4-1]
     func refuseConnect(_ error: ProtocolError) {
         self.shard.statistics.connectionsRefused += 1
         // A client that speaks another version cannot know our codes; MQTT 3.1.1's one for that is understood by all.
-        // [MQTT-3.1.2-2]
+        // [MQTT3-3.1.2-2]
         let version: ProtocolVersion = error.reason == .unsupportedProtocolVersion ? .v311 : self.version
         if error.reason == .unsupportedProtocolVersion || error.reason == .clientIdentifierNotValid
             || version == .v5
@@ -97,13 +112,16 @@ extension Connection {
         var answer = ConnAck(sessionPresent: isPresent, reason: .success)
         answer.properties.receiveMaximum = configuration.receiveMaximum
         answer.properties.maximumPacketSize = UInt32(clamping: configuration.maximumPacketSize)
-        answer.properties.subscriptionIdentifierAvailable = false
-        answer.properties.sharedSubscriptionAvailable = false
+        answer.properties.topicAliasMaximum = configuration.topicAliasMaximum
+        if self.connect.isKeepAliveOurs { answer.properties.serverKeepAlive = self.connect.keepAlive }
+        if self.connect.wantsResponseInformation, let information = configuration.responseInformation {
+            answer.properties.responseInformation = information.replacing("%c", with: self.clientID)
+        }
         answer.properties.assignedClientIdentifier = self.connect.assignedClientID
         if self.connect.grantedSessionExpiry != self.connect.requestedSessionExpiry {
             answer.properties.sessionExpiryInterval = self.connect.grantedSessionExpiry
         }
-        self.append(.connAck(answer))
+        self.answer(.connAck(answer))
         self.shard.logger.debug("client connected", metadata: self.metadata)
     }
 }
@@ -111,9 +129,14 @@ extension Connection {
 /// What remains of a CONNECT once it was accepted.
 struct AcceptedConnect {
     var keepAlive: UInt16 = 0
+    /// The keep alive is not what the client asked for.
+    var isKeepAliveOurs = false
     /// QoS 1 and 2 messages sent to the client at a time.
     var window = 0
     var assignedClientID: String?
     var requestedSessionExpiry: UInt32 = 0
     var grantedSessionExpiry: UInt32 = 0
+    /// [MQTT-3.1.2-29]
+    var wantsProblemInformation = true
+    var wantsResponseInformation = false
 }

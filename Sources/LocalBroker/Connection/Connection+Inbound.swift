@@ -35,6 +35,8 @@ extension Connection {
             _ = try PacketDecoder.decode(frame, in: span, version: self.version)
             self.append { ShortPackets.writePingResp(into: &$0) }
         default:
+            // A client whose CONNECT is wrong is told so in the terms of its version. [MQTT-3.1.4-1]
+            if type == .connect { self.version = Connect.version(frame, in: span) ?? self.version }
             try self.onControl(PacketDecoder.decode(frame, in: span, version: self.version))
         }
         return true
@@ -59,26 +61,30 @@ extension Connection {
         _ bytes: UnsafeRawBufferPointer
     ) throws(ProtocolError) {
         guard let session = self.session else { return }
-        // We announce no topic alias maximum, so any alias is too large. [MQTT-3.3.2-9]
-        guard publish.topicAlias == 0 else {
-            throw ProtocolError(
-                reason: .topicAliasInvalid,
-                requirement: "MQTT-3.3.2-9",
-                offset: publish.topicStart,
-                message: "topic aliases are not offered"
-            )
-        }
         self.shard.statistics.messagesReceived &+= 1
-        let message = self.view(of: publish, span, bytes)
+        var message = self.view(of: publish, span, bytes)
+        if publish.topicAlias != 0 { try self.resolveAlias(of: publish, in: &message) }
         guard
-            message.topic.count <= self.shard.limits.uncheckedTopicBytes || self.takesTopic(of: publish, message.topic)
-        else { return }
+            message.topic.count <= self.shard.limits.uncheckedTopicBytes
+                || self.shard.isWithinLimits(topic: message.topic)
+        else {
+            self.shard.note(.topic, self.metadata)
+            self.refuse(publish, .topicNameInvalid, "the topic has too many levels or bytes")
+            return
+        }
+        if message.isSystemTopic {
+            self.refuse(publish, .notAuthorized, "topics below $SYS belong to the broker")
+            return
+        }
         switch publish.qos {
         case .atMostOnce:
-            self.shard.publish(message, from: self, scope: .everyone)
+            self.shard.publish(message, from: self, publisher: session, scope: .everyone)
         case .atLeastOnce:
-            let isTaken = self.shard.publish(message, from: self, scope: .everyone)
-            self.acknowledge(.pubAck, publish.packetID, isTaken ? .success : .quotaExceeded)
+            if self.shard.publish(message, from: self, publisher: session, scope: .everyone) {
+                self.acknowledge(.pubAck, publish.packetID, .success)
+            } else {
+                self.refuse(publish, .quotaExceeded, Self.retainedStoreIsFull)
+            }
         case .exactlyOnce:
             try self.onPublishQoS2(publish, message, session)
         }
@@ -104,9 +110,57 @@ extension Connection {
             )
         }
         // An identifier whose PUBREC has an error is free at once.
-        let isTaken = self.shard.publish(message, from: self, scope: .everyone)
-        if isTaken { _ = session.state.received.insert(publish.packetID) }
-        self.acknowledge(.pubRec, publish.packetID, isTaken ? .success : .quotaExceeded)
+        guard self.shard.publish(message, from: self, publisher: session, scope: .everyone) else {
+            self.refuse(publish, .quotaExceeded, Self.retainedStoreIsFull)
+            return
+        }
+        _ = session.state.received.insert(publish.packetID)
+        self.acknowledge(.pubRec, publish.packetID, .success)
+    }
+
+    private static let retainedStoreIsFull = "no more retained messages can be kept"
+
+    /// Puts the topic in the place of its alias, or gives the topic its alias. [MQTT-3.3.2-7], [MQTT-3.3.2-12]
+    private func resolveAlias(of publish: PublishView, in message: inout MessageView) throws(ProtocolError) {
+        guard publish.topicAlias <= self.shard.shared.configuration.topicAliasMaximum else {
+            throw ProtocolError(
+                reason: .topicAliasInvalid,
+                requirement: "MQTT-3.3.2-9",
+                offset: publish.topicStart,
+                message: "a topic alias above the topic alias maximum"
+            )
+        }
+        guard message.topic.isEmpty else {
+            self.inboundAliases.set(publish.topicAlias, to: message.topic)
+            return
+        }
+        guard let topic = self.inboundAliases.topic(publish.topicAlias) else {
+            throw ProtocolError(
+                reason: .protocolError,
+                requirement: "MQTT 3.3.2.3.4",
+                offset: publish.topicStart,
+                message: "a topic alias that was given no topic on this connection"
+            )
+        }
+        self.shard.topicScratch.clear()
+        self.shard.topicScratch.writeBytes(topic)
+        // The scratch buffer is not touched again until the next PUBLISH is read.
+        message.topic = self.shard.topicScratch.withUnsafeReadableBytes { $0 }
+    }
+
+    /// Drops a message and says why where the client can be told: MQTT 3 has no way to refuse one, there it is
+    /// acknowledged all the same.
+    private func refuse(_ publish: PublishView, _ reason: ReasonCode, _ explanation: String) {
+        guard publish.qos != .atMostOnce else { return }
+        let kind: AckKind = publish.qos == .atLeastOnce ? .pubAck : .pubRec
+        guard self.version == .v5 else {
+            if kind == .pubRec { _ = self.session?.state.received.insert(publish.packetID) }
+            self.acknowledge(kind, publish.packetID, .success)
+            return
+        }
+        self.answer(
+            .ack(Ack(kind, packetID: publish.packetID, reason: reason, properties: self.explained(explanation)))
+        )
     }
 
     private func view(of publish: PublishView, _ span: RawSpan, _ bytes: UnsafeRawBufferPointer) -> MessageView {
@@ -167,11 +221,11 @@ extension Connection {
 
     private func onDisconnect(_ disconnect: Disconnect) throws(ProtocolError) {
         if let expiry = disconnect.properties.sessionExpiryInterval, let session = self.session {
-            // A session that was to end with its connection cannot be prolonged. [MQTT-3.14.2-2]
+            // A session that was to end with its connection cannot be prolonged (MQTT 5, section 3.14.2.2.2).
             guard expiry == 0 || session.state.expirySeconds != 0 else {
                 throw ProtocolError(
                     reason: .protocolError,
-                    requirement: "MQTT-3.14.2-2",
+                    requirement: "MQTT 3.14.2.2.2",
                     offset: 0,
                     message: "the session expiry interval was 0 in CONNECT"
                 )

@@ -18,16 +18,36 @@ extension Connection {
             self.shard.statistics.droppedExpired += 1
             return
         }
-        let header = PublishHeader(
+        var header = PublishHeader(
             version: self.version,
             qos: .atMostOnce,
             retain: retain,
             messageExpiryInterval: expiry,
             subscriptionIdentifier: subscriptionIdentifier
         )
-        guard self.takes(header.encodedLength(of: message)) else { return }
+        let outgoing = self.outboundAliases == nil ? message : self.withAlias(message, &header)
+        guard self.takes(header.encodedLength(of: outgoing)) else { return }
         self.shard.statistics.messagesSent &+= 1
-        self.append { header.encode(message, into: &$0) }
+        self.append { header.encode(outgoing, into: &$0) }
+        if header.topicAlias != 0 { self.commitAlias(header.topicAlias, message, outgoing) }
+    }
+
+    /// Chooses whether the topic goes as an alias, with a new one, or alone; the message as it is to be encoded.
+    private func withAlias(_ message: MessageView, _ header: inout PublishHeader) -> MessageView {
+        var outgoing = message
+        switch self.outboundAliases?.choose(message.topic) {
+        case .known(let alias)?:
+            header.topicAlias = alias
+            outgoing.topic = UnsafeRawBufferPointer(start: nil, count: 0)
+        case .new(let alias)?: header.topicAlias = alias
+        case OutboundAliases.Choice.none?, nil: break
+        }
+        return outgoing
+    }
+
+    /// A packet with an alias is on its way, so the client will know it.
+    private func commitAlias(_ alias: UInt16, _ message: MessageView, _ outgoing: MessageView) {
+        if !outgoing.topic.isEmpty { self.outboundAliases?.commit(alias, message.topic) }
     }
 
     private func takes(_ size: Int) -> Bool {
@@ -68,7 +88,7 @@ extension Connection {
             self.shard.statistics.droppedExpired += 1
             return false
         }
-        let header = PublishHeader(
+        var header = PublishHeader(
             version: self.version,
             qos: entry.qos,
             dup: isDuplicate,
@@ -77,13 +97,15 @@ extension Connection {
             messageExpiryInterval: expiry,
             subscriptionIdentifier: entry.subscriptionIdentifier
         )
-        guard header.encodedLength(of: message) <= self.maximumPacketSize else {
+        let outgoing = self.outboundAliases == nil ? message : self.withAlias(message, &header)
+        guard header.encodedLength(of: outgoing) <= self.maximumPacketSize else {
             self.shard.statistics.droppedTooLarge += 1
             return false
         }
         self.shard.statistics.messagesSent &+= 1
         self.messagesTaken &+= 1
-        self.append { header.encode(message, into: &$0) }
+        self.append { header.encode(outgoing, into: &$0) }
+        if header.topicAlias != 0 { self.commitAlias(header.topicAlias, message, outgoing) }
         return true
     }
 }

@@ -7,14 +7,7 @@ import Synchronization
 extension Connection {
     func onSubscribe(_ subscribe: Subscribe) throws(ProtocolError) {
         guard let session = self.session else { return }
-        if subscribe.subscriptionIdentifier != nil {
-            throw ProtocolError(
-                reason: .subscriptionIdentifiersNotSupported,
-                requirement: "MQTT 3.2.2.3.12",
-                offset: 0,
-                message: "subscription identifiers are not offered"
-            )
-        }
+        let identifier = subscribe.subscriptionIdentifier ?? 0
         var reasons: [ReasonCode] = []
         var operations: [RouteOperation] = []
         var retained: [RetainedDelivery] = []
@@ -29,18 +22,34 @@ extension Connection {
                 noLocal: request.noLocal,
                 retainAsPublished: request.retainAsPublished
             )
-            session.wasSubscribed = true
-            let isNew = session.state.subscriptions.updateValue(options, forKey: filter) == nil
-            operations.append(
-                .subscribe(filter: filter, Route(subscriber: session.subscriberID, options: options))
+            var route = Route(
+                subscriber: session.subscriberID,
+                options: options,
+                subscriptionIdentifier: identifier
             )
-            if request.retainHandling == .send || (request.retainHandling == .sendIfNew && isNew) {
-                retained.append(RetainedDelivery(filter: filter, options: options))
+            let isShared = Self.isShared(filter)
+            if isShared {
+                guard let share = session.state.shares.assign(filter) else {
+                    reasons.append(.quotaExceeded)
+                    continue
+                }
+                route.share = share
+            }
+            session.wasSubscribed = true
+            let held = HeldSubscription(options: options, identifier: identifier)
+            let isNew = session.state.subscriptions.updateValue(held, forKey: filter) == nil
+            operations.append(.subscribe(filter: filter, route))
+            // A shared subscription gets no retained messages. (MQTT 5, section 4.8.2)
+            let wantsRetained = request.retainHandling == .send || (request.retainHandling == .sendIfNew && isNew)
+            if wantsRetained, !isShared {
+                retained.append(
+                    RetainedDelivery(filter: filter, options: options, subscriptionIdentifier: identifier)
+                )
             }
             reasons.append(ReasonCode(rawValue: request.maximumQoS.rawValue))
         }
         self.apply(operations, waitsForPeers: true) { connection in
-            connection.append {
+            connection.answer {
                 ShortPackets.writeSubAck(
                     packetID: subscribe.packetID,
                     reasons: reasons,
@@ -64,6 +73,9 @@ extension Connection {
         for filter in filters {
             let isKnown = session.state.subscriptions.removeValue(forKey: filter) != nil
             if isKnown { operations.append(.unsubscribe(filter: filter, session.subscriberID)) }
+            if let share = session.state.shares.number(of: filter), !session.state.log.holds(share: share) {
+                session.state.shares.release(filter)
+            }
             reasons.append(isKnown ? .success : .noSubscriptionExisted)
         }
         self.apply(operations) { connection in
@@ -72,7 +84,7 @@ extension Connection {
                 let unwanted = Set(filters)
                 session.state.retained.removeAll { unwanted.contains($0.filter) }
             }
-            connection.append {
+            connection.answer {
                 ShortPackets.writeUnsubAck(
                     packetID: unsubscribe.packetID,
                     reasons: reasons,
@@ -83,9 +95,17 @@ extension Connection {
         }
     }
 
+    private static func isShared(_ filter: [UInt8]) -> Bool { filter.starts(with: "$share/".utf8) }
+
+    /// MQTT 3 knows no shared subscriptions, so its decoder lets through what is none; clients of it may use them as those
+    /// of MQTT 5 do.
+    private static func isValidShare(_ filter: [UInt8]) -> Bool {
+        filter.withUnsafeBytes { TopicFilter.isValid($0, shared: true) }
+    }
+
     /// Why a filter is not subscribed to, if it is not.
     private func refusal(of filter: [UInt8], _ session: Session) -> ReasonCode? {
-        if filter.starts(with: "$share/".utf8) { return .sharedSubscriptionsNotSupported }
+        if Self.isShared(filter), !Self.isValidShare(filter) { return .topicFilterInvalid }
         let limit = self.shard.shared.configuration.maximumSubscriptions
         let isNew = session.state.subscriptions[filter] == nil
         if (isNew && session.state.subscriptions.count >= limit) || session.state.retained.count >= limit {

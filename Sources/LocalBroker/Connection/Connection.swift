@@ -26,6 +26,9 @@ final class Connection: ChannelInboundHandler {
     var will: StoredWill?
     /// The largest packet the client takes, in bytes. [MQTT-3.1.2-24]
     var maximumPacketSize = FrameScanner.packetSizeMax
+    var inboundAliases = InboundAliases()
+    /// Nil for a client that takes no aliases.
+    var outboundAliases: OutboundAliases?
     /// What CONNECT asked for.
     var connect = AcceptedConnect()
     /// QoS 2 messages of the client that may be unreleased. MQTT 3 knows no limit but the number of identifiers; what an
@@ -271,9 +274,9 @@ final class Connection: ChannelInboundHandler {
     ///
     /// - Parameter continues: the session outlives this connection, so a will that has a delay is not due yet and never
     ///   will be. [MQTT-3.1.3-9]
-    func onTakenOver(continues: Bool) {
+    func onTakenOver(_ session: Session, continues: Bool) {
         self.session = nil
-        if let will = self.will.take(), will.delaySeconds == 0 || !continues { self.shard.publish(will) }
+        if let will = self.will.take(), will.delaySeconds == 0 || !continues { self.shard.publish(will, of: session) }
         self.disconnect(.sessionTakenOver)
     }
 
@@ -288,15 +291,21 @@ final class Connection: ChannelInboundHandler {
         if self.core.phase == .awaitingConnect {
             self.refuseConnect(error)
         } else {
-            self.disconnect(error.reason)
+            self.disconnect(error.reason, error.message)
         }
     }
 
     /// Ends the connection from this side, with a DISCONNECT where the version has one. [MQTT-3.14.0-1]
-    func disconnect(_ reason: ReasonCode) {
+    ///
+    /// - Parameter explanation: a reason string for the client, left out where its packets would get too large.
+    func disconnect(_ reason: ReasonCode, _ explanation: String? = nil) {
         guard self.isOpen else { return }
         if self.version == .v5, self.core.phase == .connected {
-            self.append { ShortPackets.writeDisconnect(reason, version: .v5, into: &$0) }
+            var disconnect = Disconnect(reason: reason)
+            disconnect.properties.reasonString = explanation
+            if !self.appendIfTaken({ self.encode(.disconnect(disconnect), into: &$0) }) {
+                _ = self.appendIfTaken { ShortPackets.writeDisconnect(reason, version: .v5, into: &$0) }
+            }
         }
         self.closeAfterFlush()
     }
@@ -359,15 +368,21 @@ final class Connection: ChannelInboundHandler {
         if self.outbound.readableBytes >= Self.flushThreshold, self.isWritable { self.shard.markOverdue(self) }
     }
 
-    /// Adds a packet that this side made up; that it can be encoded is this side's responsibility.
-    func append(_ packet: Packet) {
-        let version = self.version
-        self.append { buffer in
-            do throws(ProtocolError) {
-                try packet.encode(into: &buffer, version: version)
-            } catch {
-                preconditionFailure("an own packet cannot be encoded: \(error)")
-            }
+    /// Adds a packet unless it is larger than the client takes. [MQTT-3.1.2-24]
+    func appendIfTaken(_ body: (inout ByteBuffer) -> Void) -> Bool {
+        let start = self.outbound.writerIndex
+        self.append(body)
+        guard self.outbound.writerIndex - start > self.maximumPacketSize else { return true }
+        self.outbound.moveWriterIndex(to: start)
+        return false
+    }
+
+    /// Encodes a packet that this side made up; that it can be encoded is this side's responsibility.
+    func encode(_ packet: Packet, into buffer: inout ByteBuffer) {
+        do throws(ProtocolError) {
+            try packet.encode(into: &buffer, version: self.version)
+        } catch {
+            preconditionFailure("an own packet cannot be encoded: \(error)")
         }
     }
 

@@ -35,7 +35,7 @@ struct ConnectionCore {
         case (.connecting, _), (.closed, _): return .hold
         case (.connected, .connect): return .refuse(.protocolError, requirement: "MQTT-3.1.0-2")
         // No method was agreed on in CONNECT, so there is nothing to authenticate again.
-        case (.connected, .auth): return .refuse(.protocolError, requirement: "MQTT-4.12.0-6")
+        case (.connected, .auth): return .refuse(.protocolError, requirement: "MQTT-4.12.0-7")
         case (.connected, _): return .handle
         }
     }

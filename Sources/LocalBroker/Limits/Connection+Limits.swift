@@ -46,30 +46,6 @@ extension Connection {
 
     // MARK: Publishing
 
-    /// Whether a topic is within the limits. Called only for one that is long enough not to be.
-    func takesTopic(of publish: PublishView, _ topic: UnsafeRawBufferPointer) -> Bool {
-        if self.shard.isWithinLimits(topic: topic) { return true }
-        self.shard.note(.topic, self.metadata)
-        let kind: AckKind? =
-            switch publish.qos {
-            case .atMostOnce: nil
-            case .atLeastOnce: .pubAck
-            case .exactlyOnce: .pubRec
-            }
-        guard let kind else { return false }
-        let version = self.version
-        self.append {
-            ShortPackets.write(
-                kind,
-                packetID: publish.packetID,
-                reason: .topicNameInvalid,
-                version: version,
-                into: &$0
-            )
-        }
-        return false
-    }
-
     /// A read has been acted on: a client that sends faster than is allowed is left unread for a while.
     func holdRate(bytes: Int, messages: UInt64) {
         guard let rate = self.rate else { return }

@@ -33,7 +33,7 @@ package final class RetainedStore: Sendable {
     /// - Parameters:
     ///   - record: the message record, copied and handed out again unread.
     ///   - expiryMilliseconds: when it expires, in milliseconds since the Unix epoch; `nil`: never.
-    ///   - isTombstone: the message has an empty payload: it clears the topic [MQTT-3.3.1-6]. The record is not kept.
+    ///   - isTombstone: the message has an empty payload: it clears the topic [MQTT-3.3.1-6] and is not kept [MQTT-3.3.1-7].
     ///   - nowMilliseconds: milliseconds since the Unix epoch.
     @discardableResult
     package func apply(

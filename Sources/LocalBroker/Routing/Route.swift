@@ -8,7 +8,7 @@ package struct SubscriptionOptions: Hashable, Sendable {
     }
 
     package init(qos: UInt8, noLocal: Bool = false, retainAsPublished: Bool = false) {
-        assert(qos <= 2, "QoS 3 does not exist [MQTT-3.8.3-4]")
+        assert(qos <= 2, "QoS 3 does not exist [MQTT3-3.8.3-4]")
         self.rawValue = qos & 0b11 | (noLocal ? 0b100 : 0) | (retainAsPublished ? 0b1000 : 0)
     }
 
@@ -30,10 +30,18 @@ package struct Route: Hashable, Sendable {
     package var options: SubscriptionOptions
     /// 1 only while a peer's set is being replaced: the routes that are in the new set. Never 1 in a published table.
     var mark: UInt8 = 0
+    /// For a member of a share group the number its session knows the shared subscription by; 0 for others.
+    package var share: UInt16 = 0
 
-    package init(subscriber: SubscriberID, options: SubscriptionOptions, subscriptionIdentifier: UInt32 = 0) {
+    package init(
+        subscriber: SubscriberID,
+        options: SubscriptionOptions,
+        subscriptionIdentifier: UInt32 = 0,
+        share: UInt16 = 0
+    ) {
         self.subscriber = subscriber
         self.subscriptionIdentifier = subscriptionIdentifier
         self.options = options
+        self.share = share
     }
 }

@@ -115,8 +115,7 @@ package struct RouteMatches: ~Copyable {
         if self.runCount == self.runCapacity {
             self.growRuns()
         }
-        let start = (view.pool + Int(run.offset) &* UnitPool.unitBytes).assumingMemoryBound(to: Route.self)
-        (self.runs + self.runCount).initialize(to: UnsafeBufferPointer(start: start, count: run.count))
+        (self.runs + self.runCount).initialize(to: view.routes(of: run))
         self.runCount &+= 1
         self.routeCount &+= run.count
     }

@@ -56,6 +56,10 @@ extension RouteTrie {
             budget -= 1
             self.retarget(filter, from: from, to: to, changes: &changes)
             return true
+        case .setAway(let filter, let subscriber, let isAway):
+            budget -= 1
+            self.setAway(filter, subscriber, isAway: isAway)
+            return true
         case .updatePeer(let peer, let updates):
             return self.update(peer, updates, mark: 0, cursor: &cursor, budget: &budget, changes: &changes)
         case .replacePeer(let peer, let updates):
@@ -67,6 +71,10 @@ extension RouteTrie {
     }
 
     private func subscribe(_ filter: [UInt8], _ route: Route, changes: inout [RouteChange]?) {
+        if let topicFilter = Self.sharedFilter(filter) {
+            self.join(filter, of: topicFilter, route, changes: &changes)
+            return
+        }
         guard let place = self.place(of: filter, making: true) else {
             assertionFailure("An empty filter is not valid [MQTT-4.7.3-1]")
             return
@@ -77,6 +85,10 @@ extension RouteTrie {
     }
 
     private func unsubscribe(_ filter: [UInt8], _ subscriber: SubscriberID, changes: inout [RouteChange]?) {
+        if let topicFilter = Self.sharedFilter(filter) {
+            self.leave(filter, of: topicFilter, subscriber, changes: &changes)
+            return
+        }
         guard let place = self.place(of: filter, making: false),
             let position = self.find(subscriber, in: self.run(at: place).pointee)
         else {
@@ -94,7 +106,12 @@ extension RouteTrie {
         to: SubscriberID,
         changes: inout [RouteChange]?
     ) {
-        guard from != to, let place = self.place(of: filter, making: false),
+        guard from != to else { return }
+        guard Self.sharedFilter(filter) == nil else {
+            self.retargetMember(filter, from: from, to: to)
+            return
+        }
+        guard let place = self.place(of: filter, making: false),
             let position = self.find(from, in: self.run(at: place).pointee)
         else {
             return
@@ -109,7 +126,7 @@ extension RouteTrie {
     }
 
     /// Makes a change and notes it if the highest QoS of this node's sessions at the filter is another one after it.
-    private func noting(_ filter: [UInt8], at place: Place, in changes: inout [RouteChange]?, _ change: () -> Void) {
+    func noting(_ filter: [UInt8], at place: Place, in changes: inout [RouteChange]?, _ change: () -> Void) {
         guard changes != nil else {
             change()
             return
@@ -167,8 +184,8 @@ extension RouteTrie {
             budget -= 1
             let end = min(self.nodeCount, cursor.node + UInt32(Self.sweptNodesPerUnit))
             for node in cursor.node..<end where self.nodes[Int(node)].parent != RouteNode.freeParent {
-                self.sweep(peer, at: Place(node: node, isMultiLevel: false), changes: &changes)
-                self.sweep(peer, at: Place(node: node, isMultiLevel: true), changes: &changes)
+                self.sweep(peer, at: Place(kind: .exact, node: node), changes: &changes)
+                self.sweep(peer, at: Place(kind: .multiLevel, node: node), changes: &changes)
                 self.removeIfBare(node)
             }
             cursor.node = end
@@ -195,8 +212,8 @@ extension RouteTrie {
     func ownRoutes() -> [RouteChange] {
         var own: [RouteChange] = []
         for node in 0..<self.nodeCount where self.nodes[Int(node)].parent != RouteNode.freeParent {
-            for isMultiLevel in [false, true] {
-                let place = Place(node: node, isMultiLevel: isMultiLevel)
+            for kind in [Place.Kind.exact, .multiLevel] {
+                let place = Place(kind: kind, node: node)
                 if let qos = self.highestSessionQoS(in: self.run(at: place).pointee) {
                     own.append(RouteChange(filter: self.filter(of: place), qos: qos))
                 }

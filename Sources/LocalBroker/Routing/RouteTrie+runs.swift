@@ -11,8 +11,13 @@ extension RouteTrie {
     typealias RunPointer = UnsafeMutablePointer<RouteRun>
 
     func run(at place: Place) -> RunPointer {
-        let runs = UnsafeMutableRawPointer(self.nodes + Int(place.node)).assumingMemoryBound(to: RouteRun.self)
-        return runs + (place.isMultiLevel ? 1 : 0)
+        // Both a node and a group begin with their two runs.
+        let owner =
+            place.isFilter
+            ? UnsafeMutableRawPointer(self.nodes + Int(place.node))
+            : UnsafeMutableRawPointer(self.groups.base + Int(place.node))
+        let runs = owner.assumingMemoryBound(to: RouteRun.self)
+        return runs + (place.kind == .multiLevel || place.kind == .away ? 1 : 0)
     }
 
     func routes(of run: RouteRun) -> UnsafeMutablePointer<Route> {
@@ -63,7 +68,7 @@ extension RouteTrie {
             return
         }
         if run.pointee.isEmpty {
-            self.filterCount += 1
+            if place.isFilter { self.filterCount += 1 }
             let offset = self.allocateBlock(class: 0)
             run.pointee.offset = offset
             run.pointee.sizeClass = 0
@@ -74,7 +79,7 @@ extension RouteTrie {
         let routes = self.routes(of: run.pointee)
         (routes + position).initialize(to: route)
         run.pointee.count = position + 1
-        self.routeCount += 1
+        if route.subscriber.kind != .group { self.routeCount += 1 }
         if run.pointee.isIndexed {
             let index = RunIndex(run.pointee, routes: routes, seed: self.seed)
             index.insert(route.subscriber, position: position)
@@ -88,6 +93,7 @@ extension RouteTrie {
         let last = run.pointee.count - 1
         precondition(position <= last, "No route \(position) in a run of \(last + 1)")
         let routes = self.routes(of: run.pointee)
+        if routes[position].subscriber.kind != .group { self.routeCount -= 1 }
         if run.pointee.isIndexed {
             let index = RunIndex(run.pointee, routes: routes, seed: self.seed)
             index.count(routes[position], by: -1)
@@ -98,11 +104,10 @@ extension RouteTrie {
         }
         routes[position] = routes[last]
         run.pointee.count = last
-        self.routeCount -= 1
         if last == 0 {
             self.pool.free(run.pointee.offset, class: run.pointee.sizeClass)
             run.pointee = RouteRun()
-            self.filterCount -= 1
+            if place.isFilter { self.filterCount -= 1 }
         } else if last * 4 <= run.pointee.capacity {
             // A quarter, not a half: a run at a border must not move at every change.
             self.move(run, toClass: run.pointee.sizeClass - 1)

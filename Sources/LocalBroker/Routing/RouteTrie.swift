@@ -30,6 +30,7 @@ final class RouteTrie {
     private var freeNode: UInt32 = 0
     var edges = EdgeTable()
     var pool = UnitPool()
+    var groups = ShareGroups()
     var routeCount = 0
     var filterCount = 0
 
@@ -50,10 +51,11 @@ final class RouteTrie {
         UnitPool.release(self.nodes)
         self.edges.destroy()
         self.pool.destroy()
+        self.groups.destroy()
     }
 
     var bytes: Int {
-        self.nodeCapacity * MemoryLayout<RouteNode>.stride + self.edges.bytes + self.pool.bytes
+        self.nodeCapacity * MemoryLayout<RouteNode>.stride + self.edges.bytes + self.pool.bytes + self.groups.bytes
     }
 
     /// What a reader needs, as plain pointers; valid until the next change.
@@ -64,16 +66,28 @@ final class RouteTrie {
             slots: self.edges.slots,
             shift: self.edges.shift,
             mask: self.edges.capacity - 1,
-            pool: self.pool.base
+            pool: self.pool.base,
+            groups: self.groups.base
         )
     }
 
     // MARK: Filters
 
-    /// The place of a filter: its last node, and which of the node's runs.
+    /// The place of a run: a filter's last node, or a share group, and which of its runs.
     struct Place {
+        enum Kind {
+            case exact
+            case multiLevel
+            /// Members of a share group, whose number stands in for the node.
+            case present
+            case away
+        }
+
+        var kind: Kind
         var node: UInt32
-        var isMultiLevel: Bool
+
+        var isMultiLevel: Bool { self.kind == .multiLevel }
+        var isFilter: Bool { self.kind == .exact || self.kind == .multiLevel }
     }
 
     /// Walks to the filter's place, making the nodes that are missing if told so.
@@ -87,7 +101,7 @@ final class RouteTrie {
             while true {
                 let segment = TopicSegment(base, from: start, count: bytes.count, seed: self.seed)
                 if segment.isMultiLevelWildcard {
-                    return Place(node: node, isMultiLevel: true)
+                    return Place(kind: .multiLevel, node: node)
                 }
                 var child: UInt32
                 if segment.isSingleLevelWildcard {
@@ -103,7 +117,7 @@ final class RouteTrie {
                 }
                 node = child
                 if segment.end == bytes.count {
-                    return Place(node: node, isMultiLevel: false)
+                    return Place(kind: .exact, node: node)
                 }
                 start = segment.end + 1
             }
@@ -281,21 +295,21 @@ final class RouteTrie {
             memcpy(new.pointer(moved), old.pointer(offset), UnitPool.size(ofClass: sizeClass) * UnitPool.unitBytes)
             return moved
         }
+        func move(_ run: inout RouteRun) {
+            if !run.isEmpty { run.offset = move(run.offset, class: run.sizeClass) }
+        }
         for index in 0..<Int(self.nodeCount) where self.nodes[index].parent != RouteNode.freeParent {
             let node = self.nodes + index
-            if !node.pointee.exact.isEmpty {
-                node.pointee.exact.offset = move(node.pointee.exact.offset, class: node.pointee.exact.sizeClass)
-            }
-            if !node.pointee.multiLevel.isEmpty {
-                node.pointee.multiLevel.offset = move(
-                    node.pointee.multiLevel.offset,
-                    class: node.pointee.multiLevel.sizeClass
-                )
-            }
+            move(&node.pointee.exact)
+            move(&node.pointee.multiLevel)
             if node.pointee.hasLongSegment {
                 let sizeClass = Self.segmentClass(bytes: Int(node.pointee.segmentLength))
                 node.pointee.word1 = UInt64(move(UInt32(node.pointee.word1), class: sizeClass))
             }
+        }
+        for number in self.groups.all {
+            move(&self.groups.base[Int(number)].present)
+            move(&self.groups.base[Int(number)].away)
         }
         old.destroy()
         self.pool = new

@@ -16,6 +16,13 @@ struct RouteTrieView {
     let shift: UInt32
     let mask: Int
     let pool: UnsafeMutableRawPointer
+    let groups: UnsafeMutablePointer<ShareGroup>
+
+    @inline(__always)
+    func routes(of run: RouteRun) -> UnsafeBufferPointer<Route> {
+        let start = (self.pool + Int(run.offset) &* UnitPool.unitBytes).assumingMemoryBound(to: Route.self)
+        return UnsafeBufferPointer(start: start, count: run.count)
+    }
 
     /// The literal child for the segment, 0 if there is none.
     @inline(__always)

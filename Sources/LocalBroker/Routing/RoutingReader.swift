@@ -21,6 +21,7 @@ package final class RoutingReader {
     private let table: RoutingTable
     private let state: ReaderState
     private var view: RouteTrieView?
+    private var copy: Int?
 
     init(table: RoutingTable, state: ReaderState) {
         self.table = table
@@ -43,6 +44,7 @@ package final class RoutingReader {
             copy = now
         }
         self.view = self.table.view(ofCopy: copy)
+        self.copy = copy
     }
 
     /// Leaves; pointers from `match` are dead. Goes on with the writer's work if that waits for readers, so callbacks
@@ -50,6 +52,7 @@ package final class RoutingReader {
     package func leave() {
         precondition(self.view != nil, "The reader is not inside")
         self.view = nil
+        self.copy = nil
         self.state.inside.store(0, ordering: .sequentiallyConsistent)
         self.table.readerLeft()
     }
@@ -64,6 +67,22 @@ package final class RoutingReader {
             return
         }
         matches.collect(view, topic: base, count: topic.count)
+    }
+
+    /// The members of a group that a match has named. Precondition: inside.
+    @inline(__always)
+    package func members(ofGroup number: UInt32) -> ShareMembers {
+        guard let view = self.view else {
+            preconditionFailure("The reader is not inside")
+        }
+        let group = view.groups[Int(number)]
+        return ShareMembers(present: view.routes(of: group.present), away: view.routes(of: group.away))
+    }
+
+    /// The number of the group with this whole filter, `$share/…` included; nil if it has no member or the reader is
+    /// outside.
+    package func group(_ filter: [UInt8]) -> UInt32? {
+        self.copy.flatMap { self.table.group(filter, inCopy: $0) }
     }
 }
 

@@ -151,6 +151,11 @@ package final class RoutingTable: @unchecked Sendable {
         index == 0 ? self.left.view : self.right.view
     }
 
+    /// For a reader that is inside the copy.
+    func group(_ filter: [UInt8], inCopy index: Int) -> UInt32? {
+        self.copy(index).groups.number(of: filter)
+    }
+
     /// The writer sets the flag before it looks at the readers, and the reader has stored its state before it looks at
     /// the flag, all sequentially consistent: one of the two sees the other.
     @inline(__always)

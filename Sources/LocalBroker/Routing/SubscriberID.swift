@@ -1,13 +1,15 @@
-/// Who receives what a route matches: a session slot of a shard, or the outlet of a peer node.
+/// Who receives what a route matches: a session slot of a shard, the outlet of a peer node, or a share group.
 ///
 /// Packed into one word so that a run of routes is compared and deduplicated by integer.
 package struct SubscriberID: Hashable, Sendable {
     package enum Kind: UInt8, Sendable {
         case session = 0
         case peer = 1
+        /// One member of a shared subscription, chosen for each message; the slot is the group's number.
+        case group = 2
     }
 
-    /// Bits 48–63 the shard, bit 32 the kind, bits 0–31 the slot.
+    /// Bits 48–63 the shard, bits 32–33 the kind, bits 0–31 the slot.
     package var rawValue: UInt64
 
     package init(shard: UInt16, slot: UInt32, kind: Kind) {
@@ -22,5 +24,9 @@ package struct SubscriberID: Hashable, Sendable {
 
     package var isPeer: Bool { self.rawValue & (1 << 32) != 0 }
 
-    package var kind: Kind { self.isPeer ? .peer : .session }
+    package var isSession: Bool { self.rawValue & (3 << 32) == 0 }
+
+    package var isGroup: Bool { self.rawValue & (1 << 33) != 0 }
+
+    package var kind: Kind { self.isPeer ? .peer : self.isGroup ? .group : .session }
 }

@@ -7,7 +7,7 @@ import Protocol
 /// a boundary; no bytes move. Acknowledgements come nearly always in order, so the head of the log is released as they
 /// come. A value without IO: the session carries out what it says.
 struct OutboundLog: Sendable {
-    /// What the client still owes for an entry. [MQTT-4.3.2-2], [MQTT-4.3.3-2]
+    /// What the client still owes for an entry. [MQTT-4.3.2-3], [MQTT-4.3.3-3]
     enum State: UInt8, Sendable {
         case waiting
         case awaitingAck
@@ -23,6 +23,8 @@ struct OutboundLog: Sendable {
         var qos: QoS
         var state: State = .waiting
         var retain: Bool
+        /// The number of the shared subscription the session took it for; 0 where it is not one.
+        var share: UInt16
         var subscriptionIdentifier: UInt32
     }
 
@@ -59,7 +61,13 @@ struct OutboundLog: Sendable {
     var reservedBytes: Int { self.bytes.storageCapacity }
 
     /// Adds a message behind all others.
-    mutating func append(_ message: MessageView, qos: QoS, retain: Bool, subscriptionIdentifier: UInt32) {
+    mutating func append(
+        _ message: MessageView,
+        qos: QoS,
+        retain: Bool,
+        subscriptionIdentifier: UInt32,
+        share: UInt16 = 0
+    ) {
         let start = self.bytes.writerIndex - self.bytes.readerIndex
         MessageRecord.append(message, qos: qos, to: &self.bytes)
         let length = self.bytes.writerIndex - self.bytes.readerIndex - start
@@ -70,6 +78,7 @@ struct OutboundLog: Sendable {
                 length: UInt32(length),
                 qos: qos,
                 retain: retain,
+                share: share,
                 subscriptionIdentifier: subscriptionIdentifier
             )
         )
@@ -155,7 +164,7 @@ struct OutboundLog: Sendable {
         return false
     }
 
-    /// Hands out the next entry in flight to be sent again, in the order of the first time. [MQTT-4.6.0-1]
+    /// Hands out the next entry in flight to be sent again, in the order of the first time. [MQTT-4.6.0-5]
     ///
     /// `canSendAgain` must be true. Where `body` returns false the entry is finished: it can never be sent.
     mutating func sendNextAgain(_ body: (Entry, UnsafeRawBufferPointer) -> Bool) {
@@ -215,6 +224,22 @@ struct OutboundLog: Sendable {
         self.entries = kept
         self.bytes = bytes
         self.dropped = 0
+    }
+
+    // MARK: Shared subscriptions
+
+    /// Whether any message was taken for this shared subscription and is not finished.
+    func holds(share: UInt16) -> Bool {
+        self.entries.contains { $0.share == share && $0.state != .done }
+    }
+
+    /// Hands out the messages of a session that ends which another member of their group may get: those that were not
+    /// sent, and those at QoS 1 that were not acknowledged. What is under way at QoS 2 must not be sent to anybody else.
+    /// [MQTT-4.8.2-5]
+    func forEachUndelivered(_ body: (_ share: UInt16, _ record: UnsafeRawBufferPointer) -> Void) {
+        for entry in self.entries where entry.share != 0 && (entry.state == .waiting || entry.state == .awaitingAck) {
+            self.withBytes(of: entry) { body(entry.share, $0) }
+        }
     }
 
     private func withBytes(of entry: Entry, _ body: (UnsafeRawBufferPointer) -> Void) {

@@ -1,7 +1,7 @@
 import NIOCore
 import Protocol
 
-/// A client's will, kept until its connection ends. [MQTT-3.1.2-8]
+/// A client's will, kept until its connection ends. [MQTT-3.1.2-7]
 struct StoredWill: Sendable {
     var topic: [UInt8]
     /// MQTT 5 property bytes as a message record carries them.
@@ -37,10 +37,20 @@ struct ClientID: Hashable, Sendable {
     }
 }
 
+/// A subscription as its session keeps it.
+struct HeldSubscription: Sendable {
+    var options: SubscriptionOptions
+    /// [MQTT-3.3.4-3]; 0 for none.
+    var identifier: UInt32
+}
+
 /// All of a session that outlives its connection: what moves when its client comes back on another shard.
 struct SessionState: Sendable {
-    /// The options of each subscription, by filter.
-    var subscriptions: [[UInt8]: SubscriptionOptions] = [:]
+    /// By filter, shared ones by their whole filter.
+    var subscriptions: [[UInt8]: HeldSubscription] = [:]
+    var shares = ShareNumbers()
+    /// Its share groups know that its client is away.
+    var isAwayInGroups = false
     var log = OutboundLog()
     /// Retained messages still to be sent for new subscriptions.
     var retained: [RetainedDelivery] = []
@@ -104,7 +114,7 @@ struct HandOver: Sendable {
     var previous: SessionDirectory.Owner
     /// Where the session goes.
     var target: SubscriberID
-    /// The client wants none of the old state. [MQTT-3.1.4-4]
+    /// The client wants none of the old state. [MQTT-3.1.2-4]
     var discards: Bool
     /// Called with the state, nil if there was none to keep; posts itself to the asking shard.
     var reply: @Sendable (SessionState?) -> Void

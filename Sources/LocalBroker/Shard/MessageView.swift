@@ -7,7 +7,8 @@ package import Protocol
 /// hands the view out. Nothing keeps a view: who wants the message later copies it as a record (`MessageRecord`).
 package struct MessageView {
     package var topic: UnsafeRawBufferPointer
-    /// MQTT 5 property bytes without topic alias, subscription identifiers and message expiry; empty for none.
+    /// MQTT 5 property bytes without topic alias and message expiry; empty for none. Subscription identifiers
+    /// are among them only where the message is one receiver's copy.
     package var properties: UnsafeRawBufferPointer
     package var payload: UnsafeRawBufferPointer
     package var qos: QoS
@@ -33,6 +34,13 @@ package struct MessageView {
         self.retain = retain
         self.expiry = expiry
         self.stamp = stamp
+    }
+
+    /// Whether the topic is one of the broker's own, which clients read and do not write.
+    var isSystemTopic: Bool {
+        guard self.topic.count >= 4, self.topic[0] == UInt8(ascii: "$"), self.topic.prefix(4).elementsEqual("$SYS".utf8)
+        else { return false }
+        return self.topic.count == 4 || self.topic[4] == UInt8(ascii: "/")
     }
 
     /// Seconds until the message expires, rounded up; nil if it never does, 0 if it has. [MQTT-3.3.2-6]

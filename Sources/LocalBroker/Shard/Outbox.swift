@@ -4,7 +4,7 @@ import Protocol
 /// Messages for the receivers of one other shard, collected during a tick and posted at its end.
 ///
 /// ```
-/// record length u32, receiver count u32, publisher's connection u64, receivers: { slot u32, kind and options u32, subscription identifier u32 }, record
+/// record length u32, receiver count u32, publisher's connection u64, receivers: { slot u32, options and share u32, subscription identifier u32 }, record
 /// ```
 /// in the machine's byte order: a mailbox never leaves the process.
 struct Outbox {
@@ -21,6 +21,10 @@ struct Outbox {
         var qos: QoS
         var retainAsPublished: Bool
         var subscriptionIdentifier: UInt32
+        /// The number that the session knows the shared subscription by; 0 where it is not one.
+        var share: UInt16 = 0
+        /// Further identifiers of joined subscriptions: the head of a list in the shard's `joinedIdentifiers`, plus one.
+        var furtherIdentifiers: UInt32 = 0
     }
 
     static let headerSize = 16
@@ -45,8 +49,8 @@ struct Outbox {
     mutating func add(_ receiver: Receiver) {
         self.entryReceivers += 1
         let options =
-            UInt32(receiver.kind.rawValue) | UInt32(receiver.qos.rawValue) << 8
-            | (receiver.retainAsPublished ? 1 << 16 : 0)
+            UInt32(receiver.kind.rawValue) | UInt32(receiver.qos.rawValue) << 4
+            | (receiver.retainAsPublished ? 1 << 6 : 0) | UInt32(receiver.share) << 16
         self.buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: Self.receiverSize) { target in
             target.storeBytes(of: receiver.slot, toByteOffset: 0, as: UInt32.self)
             target.storeBytes(of: options, toByteOffset: 4, as: UInt32.self)
@@ -105,10 +109,11 @@ struct Outbox {
         let options = receivers.loadUnaligned(fromByteOffset: at + 4, as: UInt32.self)
         return Receiver(
             slot: receivers.loadUnaligned(fromByteOffset: at, as: UInt32.self),
-            kind: Kind(rawValue: UInt8(truncatingIfNeeded: options)) ?? .session,
-            qos: QoS(rawValue: UInt8(truncatingIfNeeded: options >> 8)) ?? .atMostOnce,
-            retainAsPublished: options & 1 << 16 != 0,
-            subscriptionIdentifier: receivers.loadUnaligned(fromByteOffset: at + 8, as: UInt32.self)
+            kind: Kind(rawValue: UInt8(truncatingIfNeeded: options & 0x0f)) ?? .session,
+            qos: QoS(rawValue: UInt8(truncatingIfNeeded: options >> 4 & 0x03)) ?? .atMostOnce,
+            retainAsPublished: options & 1 << 6 != 0,
+            subscriptionIdentifier: receivers.loadUnaligned(fromByteOffset: at + 8, as: UInt32.self),
+            share: UInt16(truncatingIfNeeded: options >> 16)
         )
     }
 }

@@ -14,11 +14,13 @@ extension Shard {
 
     /// Routes one message to all who want it.
     ///
-    /// - Parameter source: the publisher's connection, to be slowed if its messages cannot be taken in, and for
-    ///   subscriptions that want none of their own; nil where the publisher is not a client of this shard.
+    /// - Parameters:
+    ///   - source: the publisher's connection, to be slowed if its messages cannot be taken in; nil where the publisher is
+    ///     not a client of this shard.
+    ///   - publisher: the session that published, whose subscriptions with No Local do not match. [MQTT-3.8.3-3]
     /// - Returns: false if a retained message was refused because the store is full.
     @discardableResult
-    func publish(_ message: MessageView, from source: Connection?, scope: Scope) -> Bool {
+    func publish(_ message: MessageView, from source: Connection?, publisher: Session?, scope: Scope) -> Bool {
         var message = message
         var isStored = true
         if message.retain {
@@ -34,9 +36,9 @@ extension Shard {
         self.publishSerial &+= 1
         self.template.reset()
         if self.matches.runCount == 1 {
-            self.deliverRun(message, from: source, scope: scope)
+            self.deliverRun(message, from: source, publisher: publisher, scope: scope)
         } else {
-            self.deliverRuns(message, from: source, scope: scope)
+            self.deliverRuns(message, from: source, publisher: publisher, scope: scope)
         }
         self.flushOverdue()
         if let reason = self.stallRequest.take() { source?.stall(reason) }
@@ -44,66 +46,95 @@ extension Shard {
     }
 
     /// One filter matched: no subscriber can occur twice.
-    private func deliverRun(_ message: MessageView, from source: Connection?, scope: Scope) {
+    private func deliverRun(
+        _ message: MessageView,
+        from source: Connection?,
+        publisher: Session?,
+        scope: Scope
+    ) {
         let routes = self.matches[0]
         let isShared = routes.count > 2
         if isShared { self.noteWork(routes.count) }
         var touched: UInt64 = 0
         for route in routes {
-            let receiver = Outbox.Receiver(route, message: message)
-            let shard = Int(route.subscriber.shard)
-            if receiver.kind == .peer {
-                guard scope == .everyone, !message.retain else { continue }
-            } else if shard == self.index {
-                guard let session = self.slots[Int(receiver.slot)] else { continue }
-                if route.options.noLocal, session === source?.session { continue }
-                self.deliver(message, to: session, receiver: receiver, isShared: isShared)
+            guard route.subscriber.isSession else {
+                self.deliver(message, toPeerOrGroup: route, from: source, scope: scope, touched: &touched)
                 continue
             }
-            self.add(receiver, of: message, from: source, toShard: shard, touched: &touched)
+            let receiver = Outbox.Receiver(route, message: message)
+            let shard = Int(route.subscriber.shard)
+            guard shard == self.index else {
+                self.add(receiver, of: message, from: source, toShard: shard, touched: &touched)
+                continue
+            }
+            guard let session = self.slots[Int(receiver.slot)] else { continue }
+            if route.options.noLocal, session === publisher { continue }
+            self.deliver(message, to: session, receiver: receiver, isShared: isShared)
         }
         self.finish(message, touched: touched)
     }
 
     /// Several filters matched: a subscriber gets one copy, at the highest QoS it asked for. [MQTT-3.3.4-2]
-    private func deliverRuns(_ message: MessageView, from source: Connection?, scope: Scope) {
-        self.receivers.removeAll(keepingCapacity: true)
+    private func deliverRuns(
+        _ message: MessageView,
+        from source: Connection?,
+        publisher: Session?,
+        scope: Scope
+    ) {
+        self.beginJoining()
         var touched: UInt64 = 0
         for index in 0..<self.matches.runCount {
             for route in self.matches[index] {
-                let receiver = Outbox.Receiver(route, message: message)
-                let shard = Int(route.subscriber.shard)
-                if receiver.kind == .peer {
-                    guard scope == .everyone, !message.retain else { continue }
-                } else if shard == self.index {
-                    guard let session = self.slots[Int(receiver.slot)] else { continue }
-                    if route.options.noLocal, session === source?.session { continue }
-                    self.join(receiver, session: session)
+                guard route.subscriber.isSession else {
+                    self.deliver(message, toPeerOrGroup: route, from: source, scope: scope, touched: &touched)
                     continue
                 }
-                self.add(receiver, of: message, from: source, toShard: shard, touched: &touched)
+                let receiver = Outbox.Receiver(route, message: message)
+                let shard = Int(route.subscriber.shard)
+                guard shard == self.index else {
+                    self.add(receiver, of: message, from: source, toShard: shard, touched: &touched)
+                    continue
+                }
+                guard let session = self.slots[Int(receiver.slot)] else { continue }
+                if route.options.noLocal, session === publisher { continue }
+                self.join(receiver, session: session)
             }
         }
         self.deliverJoined(message)
         self.finish(message, touched: touched)
     }
 
-    private func join(_ receiver: Outbox.Receiver, session: Session) {
-        if session.lastPublish == self.publishSerial {
-            self.receivers[session.lastReceiver].join(receiver)
-        } else {
-            session.lastPublish = self.publishSerial
-            session.lastReceiver = self.receivers.count
-            self.receivers.append(receiver)
+    private func deliver(
+        _ message: MessageView,
+        toPeerOrGroup route: Route,
+        from source: Connection?,
+        scope: Scope,
+        touched: inout UInt64
+    ) {
+        if route.subscriber.isGroup {
+            guard let member = self.chooseMember(ofGroup: route.subscriber.slot) else { return }
+            self.deliver(message, toMember: member, from: source, touched: &touched)
+        } else if scope == .everyone, !message.retain {
+            let receiver = Outbox.Receiver(route, message: message)
+            self.add(receiver, of: message, from: source, toShard: Self.linkShard, touched: &touched)
         }
     }
 
-    private func deliverJoined(_ message: MessageView) {
-        let isShared = self.receivers.count > 2
-        for receiver in self.receivers {
-            guard let session = self.slots[Int(receiver.slot)] else { continue }
-            self.deliver(message, to: session, receiver: receiver, isShared: isShared)
+    /// What a share group gets is no overlap with other subscriptions of its member, so it is never joined with them.
+    func deliver(
+        _ message: MessageView,
+        toMember route: Route,
+        from source: Connection?,
+        touched: inout UInt64
+    ) {
+        let receiver = Outbox.Receiver(route, message: message)
+        let shard = Int(route.subscriber.shard)
+        guard shard == self.index else {
+            self.add(receiver, of: message, from: source, toShard: shard, touched: &touched)
+            return
         }
+        guard let session = self.slots[Int(receiver.slot)] else { return }
+        self.deliver(message, to: session, receiver: receiver, isShared: false)
     }
 
     /// Notes a receiver that another shard serves; a peer of this shard goes straight into its outlet.
@@ -132,7 +163,7 @@ extension Shard {
         }
     }
 
-    private func finish(_ message: MessageView, touched: UInt64) {
+    func finish(_ message: MessageView, touched: UInt64) {
         var touched = touched
         while touched != 0 {
             self.outbox(touched.trailingZeroBitCount) { $0.finish(message) }
@@ -161,13 +192,17 @@ extension Shard {
             self.deliver(message, toOnly: Outbox.receiver(0, in: receivers))
             return
         }
-        self.receivers.removeAll(keepingCapacity: true)
+        self.beginJoining()
         for index in 0..<count {
             let receiver = Outbox.receiver(index, in: receivers)
-            if receiver.kind == .session {
-                if let session = self.slots[Int(receiver.slot)] { self.join(receiver, session: session) }
-            } else {
+            if receiver.kind != .session {
                 self.forward(message, to: receiver, isOnly: false)
+            } else if let session = self.slots[Int(receiver.slot)] {
+                if receiver.share == 0 {
+                    self.join(receiver, session: session)
+                } else {
+                    self.deliver(message, to: session, receiver: receiver, isShared: false)
+                }
             }
         }
         self.deliverJoined(message)
@@ -185,7 +220,7 @@ extension Shard {
     // MARK: To sessions
 
     /// Gives a session of this shard one message: into its connection's buffer where that is possible, or into its queue.
-    private func deliver(
+    func deliver(
         _ message: MessageView,
         to session: Session,
         receiver: Outbox.Receiver,
@@ -198,12 +233,15 @@ extension Shard {
                 for: session,
                 qos: receiver.qos,
                 retain: retain,
-                subscriptionIdentifier: receiver.subscriptionIdentifier
+                subscriptionIdentifier: receiver.subscriptionIdentifier,
+                share: receiver.share
             )
             return
         }
         guard let connection = session.connection, session.phase == .present else { return }
-        if isShared, !retain, receiver.subscriptionIdentifier == 0, message.expiry == 0 {
+        if isShared, !retain, receiver.subscriptionIdentifier == 0, message.expiry == 0,
+            connection.outboundAliases == nil
+        {
             self.template.withBytes(of: message, version: connection.version) { connection.send(encoded: $0) }
         } else {
             connection.send(
@@ -221,7 +259,8 @@ extension Shard {
         for session: Session,
         qos: QoS,
         retain: Bool,
-        subscriptionIdentifier: UInt32
+        subscriptionIdentifier: UInt32,
+        share: UInt16 = 0
     ) {
         let size = message.payload.count
         guard self.hasRoom(for: size, in: session) || self.makeRoom(for: size, in: session) else { return }
@@ -229,7 +268,8 @@ extension Shard {
             message,
             qos: qos,
             retain: retain,
-            subscriptionIdentifier: subscriptionIdentifier
+            subscriptionIdentifier: subscriptionIdentifier,
+            share: share
         )
         guard let connection = session.connection else { return }
         connection.pump()
@@ -320,13 +360,8 @@ extension Outbox.Receiver {
             kind: route.subscriber.isPeer ? .peer : .session,
             qos: min(asked, message.qos),
             retainAsPublished: route.options.retainAsPublished,
-            subscriptionIdentifier: route.subscriptionIdentifier
+            subscriptionIdentifier: route.subscriptionIdentifier,
+            share: route.share
         )
-    }
-
-    /// Joins another subscription of the same client that matched the same message.
-    mutating func join(_ other: Outbox.Receiver) {
-        self.qos = max(self.qos, other.qos)
-        self.retainAsPublished = self.retainAsPublished || other.retainAsPublished
     }
 }

@@ -57,11 +57,12 @@ struct RetainedDelivery: Sendable {
 
     var filter: [UInt8]
     var options: SubscriptionOptions
+    var subscriptionIdentifier: UInt32
     var cursor = RetainedCursor.start
 }
 
 extension Connection {
-    /// Sends retained messages for new subscriptions as long as the client takes them. [MQTT-3.3.1-8]
+    /// Sends retained messages for new subscriptions as long as the client takes them. [MQTT-3.3.1-9]
     ///
     /// What is left when the client goes away stays with its session.
     func pumpRetained() {
@@ -90,7 +91,7 @@ extension Connection {
                 nowMilliseconds: self.shard.nowMilliseconds
             )
             for entry in chunk.entries {
-                entry.withRecord { self.deliverRetained($0, to: session, delivery.options) }
+                entry.withRecord { self.deliverRetained($0, to: session, delivery) }
             }
             if let next = chunk.next {
                 delivery.cursor = next
@@ -104,16 +105,22 @@ extension Connection {
     private func deliverRetained(
         _ record: UnsafeRawBufferPointer,
         to session: Session,
-        _ options: SubscriptionOptions
+        _ delivery: RetainedDelivery
     ) {
         guard let message = MessageRecord.read(record) else {
             preconditionFailure("the store holds only records that were readable when they came")
         }
-        let qos = min(message.qos, QoS(rawValue: options.qos) ?? .atMostOnce)
+        let qos = min(message.qos, QoS(rawValue: delivery.options.qos) ?? .atMostOnce)
         if qos == .atMostOnce {
-            self.send(message, retain: true, subscriptionIdentifier: 0)
+            self.send(message, retain: true, subscriptionIdentifier: delivery.subscriptionIdentifier)
         } else {
-            self.shard.enqueue(message, for: session, qos: qos, retain: true, subscriptionIdentifier: 0)
+            self.shard.enqueue(
+                message,
+                for: session,
+                qos: qos,
+                retain: true,
+                subscriptionIdentifier: delivery.subscriptionIdentifier
+            )
         }
     }
 }

@@ -93,6 +93,7 @@ extension Shard {
         session.state.expirySeconds = request.expirySeconds
         session.connection = connection
         session.delayedWill = nil
+        self.setAwayInGroups(session, false)
         connection.onSession(session, isPresent: isPresent)
     }
 
@@ -111,10 +112,10 @@ extension Shard {
         let ends = request.discards || session.state.expirySeconds == 0
         if let connection = session.connection {
             session.connection = nil
-            connection.onTakenOver(continues: !ends)
+            connection.onTakenOver(session, continues: !ends)
         } else if request.discards, let will = session.delayedWill {
-            // The session ends, and so does the wait. [MQTT-3.1.3-9]
-            self.publish(will)
+            // The session ends, and so does the wait. [MQTT-3.1.2-8]
+            self.publish(will, of: session)
         }
         session.delayedWill = nil
         self.giveUp(session, request, ends: ends)
@@ -135,6 +136,7 @@ extension Shard {
         }
         self.retire(session, operations) { session in
             request.reply(ends ? nil : session.state)
+            if ends { self.redistribute(session) }
         }
     }
 
@@ -142,12 +144,14 @@ extension Shard {
     func end(_ session: Session) {
         if let will = session.delayedWill {
             session.delayedWill = nil
-            self.publish(will)
+            self.publish(will, of: session)
         }
         self.shared.directory.release(session.clientID, owner: session.owner)
         session.phase = .departing
         let from = session.subscriberID
-        self.retire(session, session.state.subscriptions.keys.map { .unsubscribe(filter: $0, from) }) { _ in }
+        self.retire(session, session.state.subscriptions.keys.map { .unsubscribe(filter: $0, from) }) { session in
+            self.redistribute(session)
+        }
     }
 
     /// Applies a session's last route changes and frees its slot once no reader can be inside the old routes.
@@ -191,7 +195,7 @@ extension Shard {
         let expiry = session.state.expirySeconds
         if let will {
             if will.delaySeconds == 0 || expiry == 0 || self.isStopping {
-                self.publish(will)
+                self.publish(will, of: session)
             } else {
                 session.delayedWill = will
                 session.willDueSeconds = self.now.seconds + Int(will.delaySeconds)
@@ -201,6 +205,7 @@ extension Shard {
             self.end(session)
             return
         }
+        self.setAwayInGroups(session, true)
         if expiry != .max { session.endDueSeconds = self.now.seconds + Int(expiry) }
         self.scheduleTimer(of: session)
     }
@@ -214,7 +219,7 @@ extension Shard {
         if self.now.seconds >= session.willDueSeconds, let will = session.delayedWill {
             session.delayedWill = nil
             session.willDueSeconds = .max
-            self.publish(will)
+            self.publish(will, of: session)
         }
         self.scheduleTimer(of: session)
     }
@@ -228,7 +233,7 @@ extension Shard {
         )
     }
 
-    func publish(_ will: StoredWill) {
+    func publish(_ will: StoredWill, of session: Session) {
         let expiry = will.expirySeconds.map { self.nowMilliseconds + UInt64($0) * 1000 } ?? 0
         will.topic.withUnsafeBytes { topic in
             will.properties.withUnsafeReadableBytes { properties in
@@ -241,7 +246,7 @@ extension Shard {
                         retain: will.retain,
                         expiry: expiry
                     )
-                    _ = self.publish(message, from: nil, scope: .everyone)
+                    _ = self.publish(message, from: nil, publisher: session, scope: .everyone)
                 }
             }
         }

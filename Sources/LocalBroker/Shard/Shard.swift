@@ -36,11 +36,17 @@ final class Shard {
     var matches = RouteMatches()
     var receivers: [Outbox.Receiver] = []
     var publishSerial: UInt64 = 0
+    /// Further subscription identifiers of the receivers at hand: lists that `Outbox.Receiver.furtherIdentifiers` heads.
+    var joinedIdentifiers: [(identifier: UInt32, next: UInt32)] = []
+    /// Whose turn it is in each share group, by the group's number.
+    var groupTurns: [UInt32] = []
     /// Set while a message is delivered that its publisher should be slowed for.
     var stallRequest: StallReason?
     var template = PublishTemplate()
     /// Property bytes of the PUBLISH at hand where they must be changed before they are forwarded.
     var propertyScratch = ByteBuffer()
+    /// The topic of the PUBLISH at hand where it came as an alias.
+    var topicScratch = ByteBuffer()
 
     private var lastConnection: UInt64 = 0
     private var outboxes: [Outbox]

@@ -15,8 +15,6 @@ package struct PublishHeader: Sendable {
     package var topicAlias: UInt16
     /// Of the subscriptions the message is delivered for, MQTT 5 only [MQTT-3.3.4-3]; 0 for none.
     package var subscriptionIdentifier: UInt32
-    /// More of them, when overlapping subscriptions are served by one copy [MQTT-3.3.4-4].
-    package var furtherSubscriptionIdentifiers: [UInt32]
 
     package init(
         version: ProtocolVersion,
@@ -26,8 +24,7 @@ package struct PublishHeader: Sendable {
         packetID: UInt16 = 0,
         messageExpiryInterval: UInt32? = nil,
         topicAlias: UInt16 = 0,
-        subscriptionIdentifier: UInt32 = 0,
-        furtherSubscriptionIdentifiers: [UInt32] = []
+        subscriptionIdentifier: UInt32 = 0
     ) {
         self.version = version
         self.qos = qos
@@ -37,7 +34,6 @@ package struct PublishHeader: Sendable {
         self.messageExpiryInterval = messageExpiryInterval
         self.topicAlias = topicAlias
         self.subscriptionIdentifier = subscriptionIdentifier
-        self.furtherSubscriptionIdentifiers = furtherSubscriptionIdentifiers
     }
 
     /// The first byte of the packet.
@@ -50,9 +46,6 @@ package struct PublishHeader: Sendable {
         var length = (self.messageExpiryInterval == nil ? 0 : 5) + (self.topicAlias == 0 ? 0 : 3)
         if self.subscriptionIdentifier != 0 {
             length += 1 + VariableByteInteger.encodedLength(Int(self.subscriptionIdentifier))
-        }
-        for identifier in self.furtherSubscriptionIdentifiers {
-            length += 1 + VariableByteInteger.encodedLength(Int(identifier))
         }
         return length
     }
@@ -136,10 +129,14 @@ package struct PublishHeader: Sendable {
         if self.subscriptionIdentifier != 0 {
             next = Self.store(self.subscriptionIdentifier, at: next)
         }
-        for identifier in self.furtherSubscriptionIdentifiers {
-            next = Self.store(identifier, at: next)
-        }
         return next
+    }
+
+    /// Appends one more subscription identifier to property bytes, for overlapping subscriptions that are served by one
+    /// copy. [MQTT-3.3.4-4]
+    package static func append(subscriptionIdentifier: UInt32, to properties: inout ByteBuffer) {
+        properties.writeInteger(PropertyIdentifier.subscriptionIdentifier.rawValue)
+        VariableByteInteger.write(Int(subscriptionIdentifier), into: &properties)
     }
 
     private static func store(

@@ -128,6 +128,14 @@ extension Connect {
         try cursor.requireEnd()
     }
 
+    /// The version that a CONNECT names, if that much of it can be read: a client whose CONNECT is wrong further on can be
+    /// answered in the terms of its version.
+    package static func version(_ frame: Frame, in bytes: RawSpan) -> ProtocolVersion? {
+        var cursor = Cursor(frame)
+        // Why it cannot be read is told by reading the whole packet.
+        return try? Self.readVersion(&cursor, bytes)
+    }
+
     /// Protocol name and level [MQTT-3.1.2-1], [MQTT-3.1.2-2]; the name is compared as bytes.
     private static func readVersion(_ cursor: inout Cursor, _ bytes: RawSpan) throws(ProtocolError) -> ProtocolVersion {
         let start = cursor.offset
@@ -165,7 +173,7 @@ extension Connect {
             properties = try Properties(&cursor, in: bytes, allowed: .will)
         }
         let topic = try cursor.readBinary(bytes)
-        try TopicName.validate(bytes, topic, wildcardRequirement: "MQTT-4.7.1-1")
+        try TopicName.validate(bytes, topic, wildcardRequirement: "MQTT-4.7.0-1")
         let payload = try cursor.readBinary(bytes)
         return Will(
             topic: bytes.string(topic),

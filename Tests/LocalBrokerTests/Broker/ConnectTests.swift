@@ -39,9 +39,12 @@ struct ConnectTests {
             let answer = try await broker.connected(.test("a")).1.properties
             #expect(answer.receiveMaximum == 1000)
             #expect(answer.maximumPacketSize == 1_048_576)
-            #expect(answer.subscriptionIdentifierAvailable == false)
-            #expect(answer.sharedSubscriptionAvailable == false)
-            #expect(answer.topicAliasMaximum == nil)
+            // Absent is available. (MQTT 5, section 3.2.2.3)
+            #expect(answer.subscriptionIdentifierAvailable == nil)
+            #expect(answer.sharedSubscriptionAvailable == nil)
+            #expect(answer.topicAliasMaximum == 32)
+            #expect(answer.serverKeepAlive == nil)
+            #expect(answer.responseInformation == nil)
             #expect(answer.assignedClientIdentifier == nil)
         }
     }
@@ -84,6 +87,25 @@ struct ConnectTests {
             try await client.send(bytes: ByteBuffer(bytes: [0x10, 13] + name + [9, 2, 0, 0, 0, 1, 0x61]))
             try await client.expect(.connAck(ConnAck(sessionPresent: false, reason: .unsupportedProtocolVersion)))
             try await client.expectClosed()
+        }
+    }
+
+    @Test("a CONNECT that is wrong is answered with its reason in MQTT 5, with silence before")
+    func malformed() async throws {
+        try await TestBroker.run { broker in
+            let name: [UInt8] = [0, 4] + Array("MQTT".utf8)
+            let client = try await broker.client(.v5)
+            // A will of QoS 3; then a receive maximum of 0.
+            try await client.send(bytes: ByteBuffer(bytes: [0x10, 13] + name + [5, 0x1E, 0, 0, 0, 0, 0]))
+            try await client.expect(.connAck(ConnAck(sessionPresent: false, reason: .malformedPacket)))
+            try await client.expectClosed()
+            let other = try await broker.client(.v5)
+            try await other.send(bytes: ByteBuffer(bytes: [0x10, 16] + name + [5, 2, 0, 0, 3, 0x21, 0, 0, 0, 0]))
+            try await other.expect(.connAck(ConnAck(sessionPresent: false, reason: .protocolError)))
+            try await other.expectClosed()
+            let old = try await broker.client(.v311)
+            try await old.send(bytes: ByteBuffer(bytes: [0x10, 13] + name + [4, 0x1E, 0, 0, 0, 1, 0x61]))
+            try await old.expectClosed()
         }
     }
 

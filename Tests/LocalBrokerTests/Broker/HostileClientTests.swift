@@ -65,22 +65,6 @@ struct HostileClientTests {
         }
     }
 
-    @Test("what is not offered is refused: topic alias 0x94, subscription identifier 0xA1")
-    func notOffered() async throws {
-        try await TestBroker.run { broker in
-            var client = try await broker.connect("a")
-            var properties = Properties()
-            properties.topicAlias = 1
-            try await client.send(.message("t", "x", properties: properties))
-            try await client.expectClosed(.topicAliasInvalid)
-            client = try await broker.connect("a")
-            var subscribe = Subscribe(packetID: 1, subscriptions: [.init(filter: "t", maximumQoS: .atMostOnce)])
-            subscribe.properties.subscriptionIdentifiers = [7]
-            try await client.send(.subscribe(subscribe))
-            try await client.expectClosed(.subscriptionIdentifiersNotSupported)
-        }
-    }
-
     @Test("more unreleased QoS 2 messages than the receive maximum are an error in MQTT 5, and none is lost by it")
     func receiveMaximum() async throws {
         try await TestBroker.run(.test { $0.receiveMaximum = 2 }) { broker in

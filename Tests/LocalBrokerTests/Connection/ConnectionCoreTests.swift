@@ -35,7 +35,7 @@ struct ConnectionCoreTests {
         let connected: ConnectionCore.PacketVerdict =
             switch type {
             case .connect: .refuse(.protocolError, requirement: "MQTT-3.1.0-2")
-            case .auth: .refuse(.protocolError, requirement: "MQTT-4.12.0-6")
+            case .auth: .refuse(.protocolError, requirement: "MQTT-4.12.0-7")
             default: .handle
             }
         #expect(self.core(.connected).onPacket(type) == connected)

@@ -24,6 +24,8 @@ struct RoutingModel {
                 self.set(filter, from, nil)
                 self.set(filter, to, qos)
             }
+        case .setAway:
+            break
         case .updatePeer(let peer, let changes):
             for change in changes {
                 self.set(change.filter, peer, change.qos)
