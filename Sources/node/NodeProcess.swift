@@ -44,6 +44,8 @@ struct NodeProcess {
     func run() async throws {
         // A client that closes its connection must not end the process.
         signal(SIGPIPE, SIG_IGN)
+        FileDescriptors.raiseLimit()
+        ProcessMemory.keepLargeBlocksApart()
         // Also those that come while the node starts are kept, and the files read again when it has.
         let hangups = await UnixSignalsSequence(trapping: .sighup)
         let broker = try await Broker.make(configuration: self.brokerConfiguration)
