@@ -65,6 +65,7 @@ struct SettingLayer: Equatable {
     /// Lets the argument parser judge all entries: together, and if something is wrong each alone. Wrong ones are told and
     /// taken out.
     mutating func judge(_ catalogue: SettingCatalogue) {
+        guard !self.entries.isEmpty else { return }
         let kinds = self.entries.map { catalogue[$0.key]?.kind ?? .value }
         let arguments = zip(self.entries, kinds).flatMap { $0.arguments($1) }
         // The error does not matter here: each entry tells its own.
