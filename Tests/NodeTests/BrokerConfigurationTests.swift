@@ -15,6 +15,34 @@ struct BrokerConfigurationTests {
         return configuration
     }
 
+    @Test("limits may be numbers, rates, shares and sizes")
+    func limits() throws {
+        let configuration = try Self.configuration(
+            "--max-connections=10",
+            "--max-connections-per-address=2",
+            "--client-message-rate=100/500",
+            "--client-byte-rate=4096",
+            "--queue-full=drop-oldest",
+            "--max-topic-length=100",
+            "--max-sessions=7",
+            "--memory-mark=50%",
+            "--flap-connects=5",
+            "--flap-within=6",
+            "--flap-hold-off=8"
+        )
+        #expect(configuration.maximumConnections == 10)
+        #expect(configuration.maximumConnectionsPerAddress == 2)
+        #expect(configuration.clientMessageRate == .init(perSecond: 100, burst: 500))
+        #expect(configuration.clientByteRate == .init(perSecond: 4096))
+        #expect(configuration.queueFullPolicy == .dropOldest)
+        #expect(configuration.maximumTopicLength == 100)
+        #expect(configuration.maximumSessions == 7)
+        #expect(configuration.memoryMark == .share(0.5))
+        #expect(configuration.flapLimit == .init(connects: 5, withinSeconds: 6, holdOffSeconds: 8))
+        #expect(try Self.configuration("--memory-mark=2G").memoryMark == .bytes(2 << 30))
+        #expect(try Self.configuration("--memory-mark=off").memoryMark == .off)
+    }
+
     @Test("what MQTT lets a broker choose is handed on")
     func mqtt() throws {
         let configuration = try Self.configuration(
@@ -65,5 +93,10 @@ struct BrokerConfigurationTests {
         #expect(configuration.access.allowsSCRAM == standard.access.allowsSCRAM)
         #expect(configuration.maximumSessionExpiry == standard.maximumSessionExpiry)
         #expect(configuration.maximumPacketSize == standard.maximumPacketSize)
+        #expect(configuration.maximumConnections == standard.maximumConnections)
+        #expect(configuration.clientMessageRate == standard.clientMessageRate)
+        #expect(configuration.queueFullPolicy == standard.queueFullPolicy)
+        #expect(configuration.memoryMark == standard.memoryMark)
+        #expect(configuration.flapLimit == standard.flapLimit)
     }
 }

@@ -69,11 +69,15 @@ struct ListenerOptionsTests {
             "--anonymous=nobody",
             "--mqtt-anonymous=everyone",
             "--mqtts-proxy-protocol",
+            "--ws-max-connections=5",
             "--wss-proxy-protocol",
-            "--wss-anonymous=private"
+            "--wss-anonymous=private",
+            "--connect-rate=7/9"
         )
         #expect(listeners.map(\.anonymous) == [.everyone, .nobody, .nobody, .privateAddresses])
         #expect(listeners.map(\.acceptsProxyProtocol) == [false, true, false, true])
+        #expect(listeners.map(\.maximumConnections) == [nil, nil, 5, nil])
+        #expect(listeners.allSatisfy { $0.connectRate == .init(perSecond: 7, burst: 9) })
     }
 
     @Test(
@@ -105,7 +109,8 @@ struct ListenerOptionsTests {
         arguments: [
             "--ws-path=mqtt", "--ws-path=/a b", "--ws-path=/a?b", "--tls-min-version=1.1",
             "--tls-client-certificates=maybe",
-            "--anonymous=all", "--password-file=",
+            "--anonymous=all", "--connect-rate=0", "--connect-rate=1/2/3", "--connect-rate=", "--max-connections=0",
+            "--memory-mark=101%", "--memory-mark=0", "--memory-mark=x%", "--queue-full=drop", "--password-file=",
         ]
     )
     func refused(argument: String) {

@@ -9,6 +9,7 @@ struct ListenerSettings {
     var standardPort: Int
     var bind: String?
     var anonymous: AnonymousClients?
+    var maxConnections: Maximum
     var proxyProtocol: Bool
     var isSecure = false
     var isWebSocket = false
@@ -25,6 +26,9 @@ struct MQTTListenerOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Who is served here without credentials, in place of anonymous.", valueName: "who"))
     var mqttAnonymous: AnonymousClients?
 
+    @Option(help: ArgumentHelp("Connections here at a time.", valueName: "count"))
+    var mqttMaxConnections = Maximum.unlimited
+
     @Flag(inversion: .prefixedNo, help: "Connections begin with a PROXY protocol header.")
     var mqttProxyProtocol = false
 
@@ -35,6 +39,7 @@ struct MQTTListenerOptions: ParsableArguments {
             standardPort: 1883,
             bind: self.mqttBind,
             anonymous: self.mqttAnonymous,
+            maxConnections: self.mqttMaxConnections,
             proxyProtocol: self.mqttProxyProtocol
         )
     }
@@ -51,6 +56,9 @@ struct MQTTSListenerOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Who is served here without credentials, in place of anonymous.", valueName: "who"))
     var mqttsAnonymous: AnonymousClients?
 
+    @Option(help: ArgumentHelp("Connections here at a time.", valueName: "count"))
+    var mqttsMaxConnections = Maximum.unlimited
+
     @Flag(inversion: .prefixedNo, help: "Connections begin with a PROXY protocol header.")
     var mqttsProxyProtocol = false
 
@@ -61,6 +69,7 @@ struct MQTTSListenerOptions: ParsableArguments {
             standardPort: 8883,
             bind: self.mqttsBind,
             anonymous: self.mqttsAnonymous,
+            maxConnections: self.mqttsMaxConnections,
             proxyProtocol: self.mqttsProxyProtocol,
             isSecure: true
         )
@@ -77,6 +86,9 @@ struct WSListenerOptions: ParsableArguments {
 
     @Option(help: ArgumentHelp("Who is served here without credentials, in place of anonymous.", valueName: "who"))
     var wsAnonymous: AnonymousClients?
+
+    @Option(help: ArgumentHelp("Connections here at a time.", valueName: "count"))
+    var wsMaxConnections = Maximum.unlimited
 
     @Flag(inversion: .prefixedNo, help: "Connections begin with a PROXY protocol header.")
     var wsProxyProtocol = false
@@ -99,6 +111,7 @@ struct WSListenerOptions: ParsableArguments {
             standardPort: 8083,
             bind: self.wsBind,
             anonymous: self.wsAnonymous,
+            maxConnections: self.wsMaxConnections,
             proxyProtocol: self.wsProxyProtocol,
             isWebSocket: true
         )
@@ -120,6 +133,9 @@ struct WSSListenerOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Who is served here without credentials, in place of anonymous.", valueName: "who"))
     var wssAnonymous: AnonymousClients?
 
+    @Option(help: ArgumentHelp("Connections here at a time.", valueName: "count"))
+    var wssMaxConnections = Maximum.unlimited
+
     @Flag(inversion: .prefixedNo, help: "Connections begin with a PROXY protocol header.")
     var wssProxyProtocol = false
 
@@ -130,6 +146,7 @@ struct WSSListenerOptions: ParsableArguments {
             standardPort: 8084,
             bind: self.wssBind,
             anonymous: self.wssAnonymous,
+            maxConnections: self.wssMaxConnections,
             proxyProtocol: self.wssProxyProtocol,
             isSecure: true,
             isWebSocket: true

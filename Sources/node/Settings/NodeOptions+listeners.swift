@@ -23,6 +23,8 @@ extension NodeOptions {
                 acceptsProxyProtocol: settings.proxyProtocol
             )
             listener.anonymous = (settings.anonymous ?? self.access.anonymous)?.policy
+            listener.maximumConnections = settings.maxConnections.count
+            listener.connectRate = self.limits.connectRate.rate
             return listener
         }
     }
