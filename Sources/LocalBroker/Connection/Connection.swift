@@ -365,7 +365,7 @@ final class Connection: ChannelInboundHandler {
         if self.outbound.storageCapacity == 0 { self.outbound = self.shard.takeBuffer() }
         body(&self.outbound)
         if !self.isDirty { self.shard.markDirty(self) }
-        if self.outbound.readableBytes >= Self.flushThreshold, self.isWritable { self.shard.markOverdue(self) }
+        if self.outbound.readableBytes >= Self.flushThreshold { self.onLargeOutbound() }
     }
 
     /// Adds a packet unless it is larger than the client takes. [MQTT-3.1.2-24]
