@@ -77,7 +77,7 @@ class Publisher(threading.Thread):
         head = text(topic) + (b"\x00\x01" if qos else b"")
         self._packets = packet(0x30 | qos << 1, head + b"x" * 1024) * BATCH
         self._connection = connect(node, unique("flood"))
-        self._connection.settimeout(0.1)
+        self._connection.setblocking(False)
         self.sent = 0
         self._ends = False
         self.start()
@@ -87,12 +87,15 @@ class Publisher(threading.Thread):
         while not self._ends:
             rest = memoryview(self._packets)
             while rest and not self._ends:
-                with contextlib.suppress(TimeoutError):
+                try:
                     count = self._connection.send(rest)
-                    self.sent += count
-                    rest = rest[count:]
+                except BlockingIOError:
+                    time.sleep(0.002)
+                    continue
+                self.sent += count
+                rest = rest[count:]
             with contextlib.suppress(BlockingIOError):
-                self._connection.recv(65536, socket.MSG_DONTWAIT)
+                self._connection.recv(65536)
             due = max(due + BATCH / RATE, time.monotonic() - 1)
             time.sleep(max(0, due - time.monotonic()))
 

@@ -54,6 +54,16 @@ extension Connection {
         self.onWritable()
     }
 
+    /// Much has been collected. A client that takes it is written to soon; for one that does not there will be more, and a
+    /// buffer of this size grows without being copied: a thousand clients of one topic would all need it at the same message.
+    func onLargeOutbound() {
+        if self.isWritable {
+            self.shard.markOverdue(self)
+        } else if self.outbound.storageCapacity < ProcessMemory.largeBlockBytes {
+            self.outbound.reserveCapacity(ProcessMemory.largeBlockBytes)
+        }
+    }
+
     /// Copies a piece out of a buffer, so that what is behind it can go on growing in place, and keeps that.
     ///
     /// - Parameters:

@@ -386,7 +386,7 @@ final class Connection: ChannelInboundHandler {
         body(&self.outbound)
         self.shard.statistics.packetsSent &+= 1
         if !self.isDirty { self.shard.markDirty(self) }
-        if self.outbound.readableBytes >= Self.flushThreshold, self.isWritable { self.shard.markOverdue(self) }
+        if self.outbound.readableBytes >= Self.flushThreshold { self.onLargeOutbound() }
     }
 
     /// Adds a packet unless it is larger than the client takes. [MQTT-3.1.2-24]

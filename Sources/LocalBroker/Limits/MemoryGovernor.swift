@@ -3,7 +3,7 @@ import NIOCore
 /// Decides how little the broker takes in while the process has too much memory.
 ///
 /// A value without IO or clock. Above the mark clients are refused until memory is well below it, and with each sample above
-/// it the level rises fast; each level takes a sixth off what may wait for one client. Below three quarters of the mark the
+/// it that is no better than the one before the level rises fast; each level takes a sixth off what may wait for one client. Below three quarters of the mark the
 /// level falls slowly. So those who hold the most are hit first, whoever keeps up never notices, and where many do not keep
 /// up memory comes to rest between three quarters and the mark, instead of filling and emptying in turn.
 struct MemoryGovernor: Sendable {
@@ -39,6 +39,7 @@ struct MemoryGovernor: Sendable {
     let markBytes: Int
     private(set) var level = 0
     private(set) var refuses = false
+    private var lastBytes = 0
     private var fallDue: NIODeadline?
     private var trimDue: NIODeadline?
 
@@ -50,12 +51,14 @@ struct MemoryGovernor: Sendable {
         let before = self.level
         if residentBytes > self.markBytes {
             self.refuses = true
-            self.level = min(self.level + Self.rise, Self.levelMax)
+            // What is being shed takes its time; while memory falls that is enough.
+            if residentBytes >= self.lastBytes { self.level = min(self.level + Self.rise, Self.levelMax) }
             self.fallDue = now + Self.fallInterval
         } else {
             if residentBytes < self.markBytes - self.markBytes / 8 { self.refuses = false }
             self.fall(residentBytes, now)
         }
+        self.lastBytes = residentBytes
         let trims = residentBytes > self.markBytes - self.markBytes / 16 && now >= self.trimDue ?? now
         if trims { self.trimDue = now + Self.trimInterval }
         return Directive(

@@ -17,7 +17,8 @@ enum PacketShedding {
         version: ProtocolVersion,
         keepBytes: Int
     ) -> (kept: ByteBuffer, count: Int) {
-        var kept = ByteBuffer()
+        // Rarely is less than this left, and never much more.
+        var kept = ByteBufferAllocator().buffer(capacity: min(keepBytes, buffer.readableBytes))
         var count = 0
         buffer.withUnsafeReadableBytes { bytes in
             let span = bytes.bytes

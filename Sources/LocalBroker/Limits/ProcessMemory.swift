@@ -62,6 +62,9 @@ package enum ProcessMemory {
         #endif
     }
 
+    /// A block of this size is the system's own, which costs memory only where it is written to and grows in place.
+    static let largeBlockBytes = 1024 * 1024
+
     /// Makes the allocator take large blocks from the system and give them back one by one.
     ///
     /// By default it puts ever larger blocks into its heap once it has seen one freed. There a buffer that grows is copied
@@ -72,7 +75,7 @@ package enum ProcessMemory {
         typealias Option = @convention(c) (CInt, CInt) -> CInt
         guard let symbol = dlsym(nil, "mallopt") else { return }
         let threshold: CInt = -3  // M_MMAP_THRESHOLD
-        _ = unsafeBitCast(symbol, to: Option.self)(threshold, 512 * 1024)
+        _ = unsafeBitCast(symbol, to: Option.self)(threshold, CInt(Self.largeBlockBytes / 2))
         #endif
     }
 

@@ -86,15 +86,16 @@ extension Shard {
     // MARK: Memory
 
     /// What may wait in connections is shed in parts, so that the loop is not held up: so many bytes at a time.
-    private static let shedBytesMax = 8 * 1024 * 1024
+    private static let shedBytesMax = 2 * 1024 * 1024
 
     /// Memory is short, less short, or no more.
     func onMemory(level: Int, refusesClients: Bool) {
         let isWorse = level > self.limits.memoryLevel
         self.limits.setMemory(level: level, refusesClients: refusesClients)
         guard isWorse else { return }
+        let isShedding = !self.connectionsToShed.isEmpty
         self.connectionsToShed = self.connections.values.filter { $0.backlog > self.limits.queuedBytesMax }
-        self.shedSome()
+        if !isShedding { self.shedSome() }
     }
 
     private func shedSome() {
@@ -102,17 +103,16 @@ extension Shard {
         var bytes = 0
         while bytes < Self.shedBytesMax, self.limits.memoryLevel > 0, let connection = self.connectionsToShed.popLast()
         {
-            let before = connection.backlog
-            if connection.isOpen, before > self.limits.queuedBytesMax {
-                connection.shed(keepBytes: self.limits.queuedBytesMax)
-            }
-            bytes += before - connection.backlog
+            guard connection.isOpen, connection.backlog > self.limits.queuedBytesMax else { continue }
+            bytes += connection.backlog
+            connection.shed(keepBytes: self.limits.queuedBytesMax)
         }
         guard self.limits.memoryLevel > 0, !self.connectionsToShed.isEmpty else {
             self.connectionsToShed = []
             return
         }
         let bound = NIOLoopBound(self, eventLoop: self.eventLoop)
-        self.eventLoop.execute { bound.value.shedSome() }
+        // Not at once: a loop looks at its sockets only when no task is ready.
+        self.eventLoop.scheduleTask(in: .microseconds(50)) { bound.value.shedSome() }
     }
 }

@@ -28,6 +28,9 @@ struct OutboundLog: Sendable {
         var subscriptionIdentifier: UInt32
     }
 
+    /// A queue that has come so far is likely to grow on; it is given a buffer that does so without being copied.
+    private static let largeBytes = 128 * 1024
+
     /// Entries from the oldest unfinished one; the first `inFlight` have been sent.
     private var entries: CircularBuffer<Entry>
     private(set) var inFlight = 0
@@ -69,6 +72,9 @@ struct OutboundLog: Sendable {
         share: UInt16 = 0
     ) {
         let start = self.bytes.writerIndex - self.bytes.readerIndex
+        if start > Self.largeBytes, self.bytes.storageCapacity < ProcessMemory.largeBlockBytes {
+            self.bytes.reserveCapacity(ProcessMemory.largeBlockBytes)
+        }
         MessageRecord.append(message, qos: qos, to: &self.bytes)
         let length = self.bytes.writerIndex - self.bytes.readerIndex - start
         self.heldBytes += length
