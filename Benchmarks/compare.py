@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MQLOAD = ROOT / ".build/mqload"
@@ -36,6 +36,15 @@ set_tcp_nodelay true
 
 
 @dataclass
+class Figure:
+    """One line of the table: processor time (or memory) and the rate that belongs to it, by mqload's names."""
+
+    cost: str = "cpu_us_per_unit"
+    rate: str | None = "deliver_rate"
+    title: str = ""
+
+
+@dataclass
 class Cell:
     name: str
     title: str
@@ -46,6 +55,7 @@ class Cell:
     crosses_link: bool = False
     # Bytes of resident memory per idle connection are measured instead of messages.
     storm: bool = False
+    figures: list[Figure] = field(default_factory=lambda: [Figure()])
 
 
 def cells(seconds):
@@ -73,7 +83,32 @@ def cells(seconds):
             arguments = f"{scenario} -q {qos} -s 176 --fill json -d {seconds} --settle 1000"
             title = f"{kind} across a link, QoS {qos}, 176 B JSON"
             result.append(Cell(f"link-{kind}-q{qos}", title, arguments, crosses_link=True))
-    result.append(Cell("storm", "10,000 idle connections", "storm -c 10k --hold 3", storm=True))
+    result.append(
+        Cell("shared", "2 shared groups of 10, QoS 1, 64 B", f"shared -p 10 -c 20 -g 2 -q 1 -s 64 -d {seconds}", 0.5)
+    )
+    result.append(
+        Cell(
+            "retained",
+            "100,000 retained messages, QoS 1, 64 B",
+            "retained -n 100k -q 1 -s 64",
+            0.5,
+            figures=[Figure(title="stored", rate="publish_rate"), Figure("retained_out_cpu_us", title="handed out")],
+        )
+    )
+    result.append(
+        Cell(
+            "manysubs",
+            "100,000 wildcard filters of 1000 clients",
+            f"manysubs -c 1000 -m 100 -p 10 -s 64 -d {seconds}",
+            0.5,
+            figures=[Figure("subscribe_cpu_us", "subscribe_rate", "subscribe"), Figure(title="publish")],
+        )
+    )
+    result.append(
+        Cell("churn", "subscribe and unsubscribe in turn", "churn -c 100 -n 200k", 0.5, figures=[Figure(rate="ops_rate")])
+    )
+    idle = [Figure("rss_bytes_per_connection", "connect_rate")]
+    result.append(Cell("storm", "10,000 idle connections", "storm -c 10k --hold 3", storm=True, figures=idle))
     return result
 
 
@@ -158,9 +193,7 @@ def measure(options, start, cell):
     broken = [word for word in ("lost", "duplicates", "out_of_order", "closed") if figures.get(word)]
     if done.returncode != 0 or broken:
         options.failures.append(f"{' '.join(command)}\n{done.stderr}")
-    if cell.storm:
-        return figures["rss_bytes_per_connection"] / 1024, figures["connect_rate"]
-    return figures["cpu_us_per_unit"], figures["deliver_rate"]
+    return [(figures[figure.cost], figures[figure.rate] if figure.rate else None) for figure in cell.figures]
 
 
 def verdict(cell, ours, theirs):
@@ -170,6 +203,8 @@ def verdict(cell, ours, theirs):
 
 
 def rate(value):
+    if value is None:
+        return ""
     return f"{value / 1000:,.0f} k/s" if value >= 10_000 else f"{value / 1000:,.1f} k/s"
 
 
@@ -204,25 +239,28 @@ def main():
                 print(f"round {number + 1}: {cell.name} {start.__name__.removeprefix('start_')}", file=sys.stderr)
                 results[cell.name, start].append(measure(options, start, cell))
 
-    def median(cell, start, column):
-        return statistics.median(figures[column] for figures in results[cell.name, start])
+    def median(cell, start, line, column):
+        values = [figures[line][column] for figures in results[cell.name, start]]
+        return None if None in values else statistics.median(values)
 
     print("| cell | Dunlin, CPU µs | mosquitto, CPU µs | ratio | target | Dunlin, rate | mosquitto, rate |")
     print("|---|---|---|---|---|---|---|")
     for cell in chosen:
-        ours, theirs = (median(cell, start, 0) for start in peers)
-        our_rate, their_rate = (rate(median(cell, start, 1)) for start in peers)
-        if cell.storm:
-            met = "met" if ours <= 10 else "**missed**"
-            print(
-                f"| {cell.title} | {ours:.2f} KiB each | {theirs:.2f} KiB each | | ≤ 10 KiB: {met} "
-                f"| {our_rate} | {their_rate} |"
-            )
-        else:
-            print(
-                f"| {cell.title} | {ours:.2f} | {theirs:.2f} | {ours / theirs:.2f} | {verdict(cell, ours, theirs)} "
-                f"| {our_rate} | {their_rate} |"
-            )
+        for line, figure in enumerate(cell.figures):
+            title = f"{cell.title}: {figure.title}" if figure.title else cell.title
+            ours, theirs = (median(cell, start, line, 0) for start in peers)
+            our_rate, their_rate = (rate(median(cell, start, line, 1)) for start in peers)
+            if cell.storm:
+                met = "met" if ours <= 10 * 1024 else "**missed**"
+                print(
+                    f"| {title} | {ours / 1024:.2f} KiB each | {theirs / 1024:.2f} KiB each | | ≤ 10 KiB: {met} "
+                    f"| {our_rate} | {their_rate} |"
+                )
+            else:
+                print(
+                    f"| {title} | {ours:.2f} | {theirs:.2f} | {ours / theirs:.2f} | {verdict(cell, ours, theirs)} "
+                    f"| {our_rate} | {their_rate} |"
+                )
     if options.failures:
         print("These runs lost, doubled or reordered messages:", *options.failures, sep="\n\n", file=sys.stderr)
         sys.exit(1)

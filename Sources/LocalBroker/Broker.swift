@@ -2,6 +2,7 @@ import Logging
 import NIOConcurrencyHelpers
 public import NIOCore
 import NIOPosix
+import Synchronization
 
 /// One node's MQTT broker. Usable alone, embedded in an application; knows nothing of other nodes.
 ///
@@ -71,6 +72,9 @@ public final class Broker: Sendable {
         shared.routes.limitSteps(changesMax: 1000) {
             loops[0].scheduleTask(in: .microseconds(50)) { shared.routes.poll() }
         }
+        try await loops[0].submit {
+            MemoryWatch(shared: shared, eventLoop: loops[0], residentBytes: ProcessMemory.residentBytes)?.sample()
+        }.get()
         loops[0].scheduleRepeatedAsyncTask(initialDelay: Self.reloadInterval, delay: Self.reloadInterval) { _ in
             NIOThreadPool.singleton.runIfActive(eventLoop: loops[0]) { shared.reloader.check(always: false) }
         }
@@ -157,6 +161,10 @@ public final class Broker: Sendable {
                 // Out of descriptors, the listener waits for some to be freed instead of asking for ever.
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandler(AcceptBackoffHandler())
+                    guard let rate = listener.configuration.connectRate,
+                        let index = shardIndices[ObjectIdentifier(channel.eventLoop)]
+                    else { return }
+                    try channel.pipeline.syncOperations.addHandler(ConnectPacer(rate, shard: shards[index].value))
                 }
             }
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -226,6 +234,7 @@ public final class Broker: Sendable {
             // The only failure is a loop that is shut down, and then there is nothing to add.
             if let part = try? await shard.eventLoop.submit({ shard.value.statistics }).get() { sum += part }
         }
+        sum.memoryAlarms = self.shared.memoryAlarms.load(ordering: .relaxed)
         return sum
     }
 }

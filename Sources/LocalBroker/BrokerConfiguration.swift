@@ -12,8 +12,22 @@ public struct BrokerConfiguration: Sendable {
     public var shards: Int?
     /// The largest packet taken from a client, in bytes. [MQTT-3.2.2-15]
     public var maximumPacketSize = 1024 * 1024
-    /// Levels of a topic filter; a subscription with more is refused.
+    /// Levels of a topic; a subscription with more is refused with 0x8F, a message with 0x90.
     public var maximumTopicLevels = 128
+    /// Bytes of a topic; a subscription with more is refused with 0x8F, a message with 0x90.
+    public var maximumTopicLength = 65_535
+    /// Connections at a time, whatever their listener; beyond it CONNECT is answered with 0x89, and far beyond it
+    /// connections are closed. Nil for as many as the process may open files, less some for its own.
+    public var maximumConnections: Int?
+    /// Connections of one client address at a time (of one /64 network in IPv6), counted from CONNECT on; beyond it CONNECT
+    /// is answered with 0x97. Nil for no limit.
+    public var maximumConnectionsPerAddress: Int?
+    /// When a client that connects again and again is held off with 0x9F; nil for never.
+    public var flapLimit: FlapLimit?
+    /// PUBLISH packets that one client may send; one that sends more is read from more slowly. Nil for no limit.
+    public var clientMessageRate: Rate?
+    /// Bytes that one client may send; one that sends more is read from more slowly. Nil for no limit.
+    public var clientByteRate: Rate?
     /// Topic filters that one client may subscribe to; beyond it SUBACK says 0x97.
     public var maximumSubscriptions = 100_000
     /// QoS 1 and 2 messages sent to a client and not yet acknowledged by it; a client may ask for fewer.
@@ -30,10 +44,16 @@ public struct BrokerConfiguration: Sendable {
     /// What a client of MQTT 5 that asks for response information is told, in which `%c` stands for its client identifier;
     /// nil for nothing. (MQTT 5, section 3.2.2.3.15)
     public var responseInformation: String?
-    /// QoS 1 and 2 messages that wait for one client; beyond it new ones are dropped and counted.
+    /// QoS 1 and 2 messages that wait for one client; beyond it `queueFullPolicy` holds.
     public var maximumQueuedMessages = 100_000
-    /// Bytes that wait for one client, in its queue and in its connection each; beyond it new ones are dropped and counted.
+    /// Bytes that wait for one client, in its queue and in its connection each; beyond it `queueFullPolicy` holds.
     public var maximumQueuedBytes = 64 * 1024 * 1024
+    /// What becomes of messages for a client whose queue is full.
+    public var queueFullPolicy = QueueFullPolicy.dropNewest
+    /// Sessions at a time, connected or not; beyond it a client that has none gets one that ends with its connection.
+    public var maximumSessions = 1_000_000
+    /// Resident memory above which clients are refused with 0x89 and less may wait for those that do not keep up.
+    public var memoryMark = MemoryMark.share(0.8)
     /// Retained messages kept.
     public var maximumRetainedMessages = 1_000_000
     /// Bytes of retained messages kept.

@@ -28,6 +28,12 @@ final class BrokerShared: Sendable {
     let reloader: FileReloader
     /// Who may connect and what they may do.
     let access: AccessControl
+    let admission: Admission
+    /// Nil where no client is held off.
+    let flapping: Mutex<FlapDetector?>
+    /// The memory mark in bytes; 0 where there is none. And how often memory went above it.
+    let memoryMarkBytes = Atomic<Int>(0)
+    let memoryAlarms = Atomic<UInt64>(0)
     private let clock = Mutex(HybridClock())
     /// Part of every client identifier this process assigns, so that two nodes never assign the same one.
     private let assignedPrefix: String
@@ -40,6 +46,8 @@ final class BrokerShared: Sendable {
         self.configuration = configuration
         self.access = access
         self.reloader = FileReloader(logger: configuration.logger)
+        self.admission = Admission(configuration)
+        self.flapping = Mutex(configuration.flapLimit.map { FlapDetector($0) })
         self.mailboxes = eventLoops.map { ShardMailbox(eventLoop: $0) }
         self.routes = RoutingTable(readers: eventLoops.count, seed: generator.next())
         self.retained = RetainedStore(

@@ -44,6 +44,8 @@ struct NodeProcess {
     func run() async throws {
         // A client that closes its connection must not end the process.
         signal(SIGPIPE, SIG_IGN)
+        FileDescriptors.raiseLimit()
+        ProcessMemory.keepLargeBlocksApart()
         // Also those that come while the node starts are kept, and the files read again when it has.
         let hangups = await UnixSignalsSequence(trapping: .sighup)
         let broker = try await Broker.make(configuration: self.brokerConfiguration)
@@ -67,13 +69,10 @@ struct NodeProcess {
 
     private var brokerConfiguration: BrokerConfiguration {
         var configuration = BrokerConfiguration()
-        configuration.listeners = []
-        if case .number(let port) = self.options.addresses.mqttPort {
-            configuration.listeners = [.init(host: self.bindHost, port: port)]
-        }
+        configuration.listeners = self.options.brokerListeners(anyAddress: Self.anyAddress)
         self.options.mqtt.apply(to: &configuration)
         self.options.limits.apply(to: &configuration)
-        configuration.allowsPublicAddresses = self.options.access.allowPublic
+        self.options.access.apply(to: &configuration)
         configuration.systemIntervalSeconds = self.options.output.sysInterval
         configuration.logger = Logger(label: "dunlin.broker")
         return configuration
@@ -109,7 +108,7 @@ struct NodeProcess {
     private func startGossip(port: Int, cluster: ClusterService?, broker: Broker) async throws -> GossipNode {
         var tags = ["role": "dunlin", "version": BrokerVersion.current]
         if let cluster { tags[ClusterService.linkTag] = "\(cluster.linkPort)" }
-        if let port = broker.addresses.first?.port { tags["mqtt"] = "\(port)" }
+        if let port = broker.address(ofListener: "mqtt")?.port { tags["mqtt"] = "\(port)" }
         let configuration = GossipConfiguration(
             name: self.name,
             bindAddress: self.options.addresses.bind ?? "0.0.0.0",
@@ -159,14 +158,16 @@ struct NodeProcess {
             guard let host, let port else { return "off" }
             return host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
         }
-        let mqtt = broker.addresses.first
         let link = cluster?.linkAddress
-        let fields = [
-            "ready name=\(self.name)",
-            "mqtt=\(text(mqtt?.ipAddress, mqtt?.port))",
-            "gossip=\(text(ring?.advertisedAddress.host, ring?.boundPort))",
-            "link=\(text(link?.ipAddress, link?.port))",
-        ]
+        let listeners = self.options.listenerSettings.map { settings in
+            let address = broker.address(ofListener: settings.name)
+            return "\(settings.name)=\(text(address?.ipAddress, address?.port))"
+        }
+        let fields =
+            ["ready name=\(self.name)"] + listeners + [
+                "gossip=\(text(ring?.advertisedAddress.host, ring?.boundPort))",
+                "link=\(text(link?.ipAddress, link?.port))",
+            ]
         Output.write(fields.joined(separator: " ") + "\n", to: STDOUT_FILENO)
     }
 

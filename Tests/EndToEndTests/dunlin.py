@@ -65,7 +65,7 @@ class Node:
         self.join = list(join)
         self.flags = list(flags)
         self.environment = environment or {}
-        self.ports = {"mqtt": 0, "gossip": 0, "link": 0} | (ports or {})
+        self.ports = {"mqtt": 0, "ws": 0, "gossip": 0, "link": 0} | (ports or {})
         self.ready = {}
         self.log_path = directory / f"{name}.log"
         self.process = None

@@ -39,9 +39,10 @@ def flags_of(*command):
 def test_the_ready_line_names_the_node_and_its_addresses(cluster):
     node = cluster.node("kiln")
     assert node.ready["name"] == "kiln"
-    for listener in ("mqtt", "gossip", "link"):
+    for listener in ("mqtt", "ws", "gossip", "link"):
         assert node.ready[listener] == f"127.0.0.1:{node.ports[listener]}"
         assert node.ports[listener] > 0
+    assert node.ready["mqtts"] == node.ready["wss"] == "off"
 
 
 def test_version_and_help_go_to_standard_output():
@@ -164,7 +165,7 @@ def ignores_hangup(pid):
     return any(mask & 1 << (signal.SIGHUP - 1) for mask in masks)
 
 
-NO_PORTS = ["--mqtt-port", "0", "--gossip-port", "0", "--link-port", "0"]
+NO_PORTS = ["--mqtt-port", "0", "--ws-port", "0", "--gossip-port", "0", "--link-port", "0"]
 
 
 def test_flags_in_the_documentation_are_real():
@@ -202,11 +203,11 @@ def test_an_address_that_is_not_this_machines_is_named():
     assert "192.0.2.1" in done.stderr
 
 
-@pytest.mark.parametrize("listener", ["mqtt", "gossip", "link"])
+@pytest.mark.parametrize("listener", ["mqtt", "ws", "gossip", "link"])
 def test_a_port_in_use_is_named(listener):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        ports = {"mqtt": 0, "gossip": 0, "link": 0, listener: port}
+        ports = {"mqtt": 0, "ws": 0, "gossip": 0, "link": 0, listener: port}
         flags = [word for name, number in ports.items() for word in (f"--{name}-port", str(number))]
         done = run("--bind", "127.0.0.1", *flags)
     assert done.returncode not in (0, 64)
@@ -249,7 +250,8 @@ def test_sigterm_says_goodbye_and_exits_zero(cluster):
 
 
 def test_a_listener_can_be_turned_off(cluster):
-    node = cluster.node(ports={"gossip": "off", "link": "off"})
+    node = cluster.node(ports={"ws": "off", "gossip": "off", "link": "off"})
+    assert node.ready["ws"] == "off"
     assert node.ready.get("gossip", "off") == "off"
     assert node.ready.get("link", "off") == "off"
     with Client(node) as client:

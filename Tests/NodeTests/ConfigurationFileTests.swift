@@ -1,4 +1,3 @@
-import ArgumentParser
 import Testing
 
 @testable import node
@@ -6,7 +5,7 @@ import Testing
 @Suite("Settings from a YAML file")
 struct ConfigurationFileTests {
     private static func read(_ yaml: String) throws -> SettingLayer {
-        ConfigurationFile.read(yaml, path: "f", SettingCatalogue(try NodeOptions.parse([])))
+        ConfigurationFile.read(yaml, path: "f", try SettingCatalogue.standard.get())
     }
 
     @Test(

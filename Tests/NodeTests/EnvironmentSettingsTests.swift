@@ -1,4 +1,3 @@
-import ArgumentParser
 import Testing
 
 @testable import node
@@ -6,7 +5,7 @@ import Testing
 @Suite("Settings from environment variables")
 struct EnvironmentSettingsTests {
     private static func read(_ environment: [String: String]) throws -> SettingLayer {
-        EnvironmentSettings.read(environment, SettingCatalogue(try NodeOptions.parse([])))
+        EnvironmentSettings.read(environment, try SettingCatalogue.standard.get())
     }
 
     @Test("other programs' variables and empty ones are not settings")

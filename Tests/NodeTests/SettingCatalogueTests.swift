@@ -5,9 +5,7 @@ import Testing
 
 @Suite("The settings that exist")
 struct SettingCatalogueTests {
-    private static func catalogue(_ arguments: [String] = []) throws -> SettingCatalogue {
-        SettingCatalogue(try NodeOptions.parse(arguments))
-    }
+    private static func catalogue() throws -> SettingCatalogue { try SettingCatalogue.standard.get() }
 
     @Test("they are named as the argument parser names their flags")
     func names() throws {

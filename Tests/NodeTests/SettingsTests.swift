@@ -21,7 +21,7 @@ struct SettingsTests {
         let settings = try Self.settings()
         #expect(settings.problems == [])
         #expect(settings.sources.isEmpty)
-        #expect(settings.options.addresses.mqttPort == .number(1883))
+        #expect(settings.options.mqttListener.mqttPort == .number(1883))
     }
 
     @Test("the command line wins over the environment, and that over the file")
@@ -30,7 +30,7 @@ struct SettingsTests {
         let environment = ["DUNLIN_GOSSIP_PORT": "2", "DUNLIN_LINK_PORT": "2"]
         let settings = try Self.settings(["--link-port", "3"], environment: environment, file: file)
         #expect(settings.problems == [])
-        #expect(settings.options.addresses.mqttPort == .number(1))
+        #expect(settings.options.mqttListener.mqttPort == .number(1))
         #expect(settings.options.addresses.gossipPort == .number(2))
         #expect(settings.options.addresses.linkPort == .number(3))
         #expect(settings.sources["mqtt-port"] == .file("d.yaml", line: 1))

@@ -134,8 +134,9 @@ final class AccessControl: Sendable {
         _ request: AuthenticationRequest,
         policy: BrokerConfiguration.AnonymousPolicy?
     ) -> LoginVerdict? {
-        guard self.configuration.authenticates else { return self.openVerdict(request, policy) }
         if self.configuration.authenticator != nil { return nil }
+        if let user = request.certificateUser { return .accepted(AcceptedClient(userName: user), .none) }
+        guard self.configuration.authenticates else { return self.openVerdict(request, policy) }
         if request.isAnonymous { return Self.anonymousVerdict(request, policy ?? .nobody) }
         guard let user = request.userName, let password = request.password else { return nil }
         return self.state.withLock { state in
@@ -187,6 +188,7 @@ final class AccessControl: Sendable {
             case .pass: break
             }
         }
+        if let user = request.certificateUser { return .accepted(AcceptedClient(userName: user), .none) }
         if request.isAnonymous { return Self.anonymousVerdict(request, policy ?? .nobody) }
         guard let password = request.password else {
             return .refused(.badUserNameOrPassword, "a client was refused: no password")

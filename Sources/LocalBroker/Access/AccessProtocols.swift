@@ -13,6 +13,13 @@ public struct AuthenticationRequest: Sendable {
     public var remoteAddress: SocketAddress?
     /// The name of the listener it came to.
     public var listener: String
+    /// The common name of the client's certificate, which has been verified; nil if it showed none.
+    public var certificateName: String?
+    /// Whether that name is the user's, in place of that in CONNECT.
+    var isUserNameFromCertificate = false
+
+    /// The user that the client's certificate stands for.
+    var certificateUser: String? { self.isUserNameFromCertificate ? self.certificateName : nil }
 
     /// Whether the client proves nothing about itself.
     var isAnonymous: Bool { (self.userName ?? "").isEmpty && self.password == nil }

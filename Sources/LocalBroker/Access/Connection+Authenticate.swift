@@ -22,7 +22,13 @@ extension Connection {
             self.goOn(exchange, data)
             return
         }
-        let policy = self.listener.configuration.anonymous
+        if let tls = self.listener.configuration.tls, tls.userNameFromCertificate, tls.clientCertificates == .required,
+            self.peerCommonName == nil
+        {
+            self.refuse(.badUserNameOrPassword, "a client was refused: its certificate names no user")
+            return
+        }
+        let policy = self.anonymousPolicy
         if let verdict = self.access.immediateVerdict(login.request, policy: policy) {
             self.onVerdict(verdict)
             return
@@ -42,6 +48,18 @@ extension Connection {
                 connection.onVerdict(verdict)
             }
         )
+    }
+
+    /// What holds for clients without credentials. Where every client has shown a valid certificate, and nothing else
+    /// authenticates, no stranger is among them.
+    private var anonymousPolicy: BrokerConfiguration.AnonymousPolicy? {
+        let listener = self.listener.configuration
+        if listener.anonymous == nil, listener.tls?.clientCertificates == .required,
+            !self.access.configuration.authenticates
+        {
+            return .everyone
+        }
+        return listener.anonymous
     }
 
     /// It is decided whether the client is who it says.
@@ -180,7 +198,8 @@ extension Connection {
                 password: nil,
                 version: self.version,
                 remoteAddress: self.remoteAddress,
-                listener: self.listener.configuration.name
+                listener: self.listener.configuration.name,
+                certificateName: self.peerCommonName
             )
             guard let begun = self.access.beginExchange(method, request) else {
                 self.endForAccess(.notAuthorized, "its method of authentication is not offered any more")

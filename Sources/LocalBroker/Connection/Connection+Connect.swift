@@ -9,6 +9,10 @@ extension Connection {
         self.shard.statistics.connectsReceived &+= 1
         self.core.onConnectTaken()
         let configuration = self.shard.shared.configuration
+        if let limit = self.limitReached(by: connect) {
+            self.refuse(limit)
+            return
+        }
         let requested = self.requestedExpiry(connect)
         let expiry = min(requested, configuration.maximumSessionExpiry)
         let isAnonymous = connect.clientIdentifier.isEmpty
@@ -44,7 +48,9 @@ extension Connection {
                 password: connect.password,
                 version: connect.version,
                 remoteAddress: self.remoteAddress,
-                listener: self.listener.configuration.name
+                listener: self.listener.configuration.name,
+                certificateName: self.peerCommonName,
+                isUserNameFromCertificate: self.listener.configuration.tls?.userNameFromCertificate ?? false
             ),
             session: Shard.SessionRequest(
                 clientID: ClientID(text: clientID),

@@ -96,6 +96,14 @@ extension Connection {
         _ message: MessageView,
         _ session: Session
     ) throws(ProtocolError) -> Bool {
+        guard
+            message.topic.count <= self.shard.limits.uncheckedTopicBytes
+                || self.shard.isWithinLimits(topic: message.topic)
+        else {
+            self.shard.note(.topic, self.metadata)
+            self.refuse(publish, .topicNameInvalid, "the topic has too many levels or bytes")
+            return true
+        }
         switch self.publishVerdict(message) {
         case .allowed: break
         case .held: return false

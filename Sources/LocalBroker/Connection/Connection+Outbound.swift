@@ -77,12 +77,7 @@ extension Connection {
             self.shard.statistics.droppedTooLarge += 1
             return false
         }
-        guard self.backlog + size <= self.shard.shared.configuration.maximumQueuedBytes else {
-            self.shard.statistics.droppedSlowConsumer += 1
-            self.logDrop("more bytes wait for it than are allowed")
-            return false
-        }
-        return true
+        return self.backlog + size <= self.shard.limits.queuedBytesMax || self.hasRoom(for: size)
     }
 
     /// Moves what waits in the session into the connection, as far as the client's window and the socket allow.

@@ -109,10 +109,13 @@ extension Connection {
         let limit = self.shard.shared.configuration.maximumSubscriptions
         let isNew = session.state.subscriptions[filter] == nil
         if (isNew && session.state.subscriptions.count >= limit) || session.state.retained.count >= limit {
+            self.shard.note(.subscriptions, self.metadata)
             return .quotaExceeded
         }
-        let levels = filter.reduce(1) { $1 == UInt8(ascii: "/") ? $0 + 1 : $0 }
-        if levels > self.shard.shared.configuration.maximumTopicLevels { return .topicFilterInvalid }
+        guard self.shard.isWithinLimits(topic: filter) else {
+            self.shard.note(.topic, self.metadata)
+            return .topicFilterInvalid
+        }
         return self.maySubscribe(to: filter) ? nil : .notAuthorized
     }
 

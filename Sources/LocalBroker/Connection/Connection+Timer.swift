@@ -16,7 +16,7 @@ extension Connection {
         }
         switch self.core.phase {
         case .awaitingConnect, .connecting, .authenticating:
-            self.shard.logger.info("client did not complete CONNECT in time", metadata: self.metadata)
+            self.shard.note(.connectTime, self.metadata)
             self.close()
         case .connected:
             if let access = self.clientAccess, now >= access.expirySeconds {

@@ -25,32 +25,34 @@ extension Connection {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        guard let reason = self.count(error) else {
+        guard let reason = Self.mistake(error) else {
             // A reset, a failed write, an end without goodbye: the connection is of no use any more.
             context.close(promise: nil)
             return
         }
         guard self.isOpen else { return }
         self.shard.beginTick()
-        self.shard.logger.info("closing a client: \(reason)", metadata: self.metadata)
+        self.shard.statistics[keyPath: reason.counter] += 1
+        self.shard.logger.info("closing a client: \(reason.text)", metadata: self.metadata)
         self.close()
     }
 
-    /// Counts what the peer did wrong below MQTT.
-    ///
-    /// - Returns: it in words; nil for what is nobody's mistake.
-    private func count(_ error: any Error) -> String? {
+    /// What the peer did wrong below MQTT, and where it is counted; nil for what is nobody's mistake.
+    private static func mistake(
+        _ error: any Error
+    ) -> (text: String, counter: WritableKeyPath<ShardStatistics, UInt64>)? {
         switch error {
-        case let error as WebSocketError:
-            self.shard.statistics.webSocketFailures += 1
-            return "\(error)"
-        case let error as ProxyHeaderError:
-            self.shard.statistics.proxyHeaderFailures += 1
-            return "\(error)"
-        default:
-            guard let reason = TLSFailure.reason(error) else { return nil }
-            if self.isOpen { self.shard.statistics.tlsFailures += 1 }
-            return reason
+        case let error as WebSocketError: ("\(error)", \.webSocketFailures)
+        case let error as ProxyHeaderError: ("\(error)", \.proxyHeaderFailures)
+        default: TLSFailure.reason(error).map { ($0, \.tlsFailures) }
         }
+    }
+
+    /// The socket, where nothing that changes bytes is between it and this handler; -1 elsewhere.
+    func socket(_ context: ChannelHandlerContext) -> CInt {
+        guard self.listener.writesToSocket else { return -1 }
+        // It throws only for a channel that is closed, which channelInactive tells.
+        let socket = try? context.pipeline.syncOperations.withUnsafeTransportIfAvailable { (it: CInt) in it }
+        return socket ?? -1
     }
 }

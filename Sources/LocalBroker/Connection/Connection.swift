@@ -56,14 +56,16 @@ final class Connection: ChannelInboundHandler {
     private var firstBuffer: ByteBuffer?
     /// The beginning of a packet whose rest has not been read.
     private var tail = ByteBuffer()
-    private var outbound = ByteBuffer()
+    var outbound = ByteBuffer()
+    /// Bytes at the beginning of `outbound` that are the end of a packet sent in part.
+    var outboundHead = 0
     /// The socket, where nothing but this handler is between it and the client; -1 otherwise and after the end.
-    private var descriptor: CInt = -1
-    /// The socket did not take all of the last write: NIO holds the rest, and nothing may overtake it.
-    private var hasUnsent = false
+    private(set) var descriptor: CInt = -1
+    /// The socket did not take all of the last write: NIO holds the next piece, and nothing may overtake it.
+    var hasUnsent = false
     /// NIO's pipeline takes more.
     private var isChannelWritable = true
-    private var isWritable: Bool { !self.hasUnsent && self.isChannelWritable }
+    var isWritable: Bool { !self.hasUnsent && self.isChannelWritable }
     private var isFailing = false
     /// The client's messages cannot be taken in at the moment.
     var isStalled = false
@@ -74,8 +76,16 @@ final class Connection: ChannelInboundHandler {
     /// Whether the client is too slow for the bytes, or for the number of messages, that come for it.
     var byteCongestion = Congestion()
     var messageCongestion = Congestion()
-    private(set) var bytesTaken: UInt64 = 0
+    var bytesTaken: UInt64 = 0
     var messagesTaken: UInt64 = 0
+    /// When the client last took all that was written to it.
+    var lastTaken = NIODeadline.now()
+    /// What the connection is counted as; nil when it is not counted any more.
+    var admission: Admitted?
+    /// How fast the client may send; nil if no rate is set.
+    var rate: ClientRate?
+    /// The client is disconnected for its full queue when the publish at hand is done.
+    var isCondemned = false
     /// The second before which no dropped message of the client is logged again.
     private var nextDropLog = 0
 
@@ -93,16 +103,14 @@ final class Connection: ChannelInboundHandler {
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         self.remoteAddress = context.remoteAddress
-        if self.listener.writesToSocket {
-            // It throws only for a channel that is closed, which channelInactive tells.
-            let transport = try? context.pipeline.syncOperations.withUnsafeTransportIfAvailable { (it: CInt) in it }
-            self.descriptor = transport ?? -1
-        }
+        self.descriptor = self.socket(context)
         self.id = self.shard.add(self)
+        self.enter()
         self.check(atSeconds: self.shard.now.seconds + self.shard.shared.configuration.connectTimeoutSeconds)
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
+        self.leave()
         self.context = nil
     }
 
@@ -133,7 +141,9 @@ final class Connection: ChannelInboundHandler {
         if self.isBare, self.firstBuffer == nil { self.firstBuffer = buffer }
         self.shard.beginTick()
         self.shard.statistics.bytesReceived &+= UInt64(buffer.readableBytes)
+        let messages = self.shard.statistics.messagesReceived
         self.receive(buffer)
+        self.holdRate(bytes: buffer.readableBytes, messages: self.shard.statistics.messagesReceived &- messages)
         if self.isBare { self.shard.giveReadBuffer(buffer, isEncrypted: false) }
         self.checkBacklog()
     }
@@ -247,7 +257,9 @@ final class Connection: ChannelInboundHandler {
         guard self.tail.readableBytes > 0 else { return }
         let held = self.tail
         self.tail = ByteBuffer()
+        let messages = self.shard.statistics.messagesReceived
         self.receive(held)
+        self.holdRate(bytes: 0, messages: self.shard.statistics.messagesReceived &- messages)
     }
 
     func setReading(_ isReading: Bool) {
@@ -268,6 +280,7 @@ final class Connection: ChannelInboundHandler {
         self.sendConnAck(isPresent: isPresent)
         self.login = nil
         self.scheduleSilenceCheck()
+        self.rate = ClientRate(self.shard.shared.configuration, now: self.shard.now)
         session.state.log.onReconnect()
         if self.version == .v5 {
             self.receivedLimit = session.state.received.count + Int(self.shard.shared.configuration.receiveMaximum)
@@ -344,13 +357,16 @@ final class Connection: ChannelInboundHandler {
         self.tail = ByteBuffer()
         self.login.take()?.task?.cancel()
         self.clientAccess?.exchangeTask?.cancel()
+        self.outbound = ByteBuffer()
         let will = self.will.take()
         if let session = self.session.take() { self.shard.onDisconnected(session, will: will) }
     }
 
     /// Says, at most once a minute, that messages for the client are dropped.
     func logDrop(_ reason: String) {
-        guard self.shard.now.seconds >= self.nextDropLog else { return }
+        guard self.shard.now.seconds >= self.nextDropLog,
+            self.shard.limits.dropLog.allowsLine(nowSeconds: self.shard.now.seconds)
+        else { return }
         self.nextDropLog = self.shard.now.seconds + 60
         self.shard.logger.warning("dropping messages for a client: \(reason)", metadata: self.metadata)
     }
@@ -371,7 +387,7 @@ final class Connection: ChannelInboundHandler {
         body(&self.outbound)
         self.shard.statistics.packetsSent &+= 1
         if !self.isDirty { self.shard.markDirty(self) }
-        if self.outbound.readableBytes >= Self.flushThreshold, self.isWritable { self.shard.markOverdue(self) }
+        if self.outbound.readableBytes >= Self.flushThreshold { self.onLargeOutbound() }
     }
 
     /// Adds a packet unless it is larger than the client takes. [MQTT-3.1.2-24]
@@ -380,6 +396,7 @@ final class Connection: ChannelInboundHandler {
         self.append(body)
         guard self.outbound.writerIndex - start > self.maximumPacketSize else { return true }
         self.outbound.moveWriterIndex(to: start)
+        self.shard.statistics.packetsSent &-= 1
         return false
     }
 
@@ -399,42 +416,6 @@ final class Connection: ChannelInboundHandler {
 
     /// Bytes that wait for the end of the tick or for the socket.
     var backlog: Int { self.outbound.readableBytes }
-
-    func flush() {
-        guard self.isWritable, let context = self.context, self.outbound.readableBytes > 0 else { return }
-        self.shard.statistics.bytesSent &+= UInt64(self.outbound.readableBytes)
-        self.bytesTaken &+= UInt64(self.outbound.readableBytes)
-        let buffer = self.outbound
-        self.outbound = ByteBuffer()
-        if self.descriptor >= 0 {
-            self.flushDirectly(buffer, context)
-        } else {
-            context.writeAndFlush(self.wrapOutboundOut(buffer), promise: nil)
-        }
-        self.shard.recycle(buffer)
-    }
-
-    private func flushDirectly(_ buffer: ByteBuffer, _ context: ChannelHandlerContext) {
-        switch buffer.withUnsafeReadableBytes({ DirectSocket.send($0, to: self.descriptor) }) {
-        case .failed:
-            context.close(promise: nil)
-        case .sent(let count) where count < buffer.readableBytes:
-            self.hasUnsent = true
-            let rest = buffer.getSlice(at: buffer.readerIndex + count, length: buffer.readableBytes - count)
-            context.writeAndFlush(self.wrapOutboundOut(rest ?? ByteBuffer())).assumeIsolated().whenComplete { _ in
-                self.hasUnsent = false
-                self.onWritable()
-            }
-        case .sent: break
-        }
-    }
-
-    /// The socket takes bytes again.
-    private func onWritable() {
-        guard self.isWritable, self.isOpen, !self.isDirty else { return }
-        self.shard.markDirty(self)
-    }
-
 }
 
 @available(*, unavailable)

@@ -21,6 +21,10 @@ extension BrokerConfiguration {
         ///
         /// A connection without one is closed. Whoever reaches the listener can claim any address: only proxies may.
         public var acceptsProxyProtocol: Bool
+        /// Connections of this listener at a time; beyond it CONNECT is answered with 0x89. Nil for no limit of its own.
+        public var maximumConnections: Int?
+        /// How fast connections are taken; who comes faster waits in the system's backlog. Nil for no limit.
+        public var connectRate: Rate? = Rate(perSecond: 10_000)
 
         /// A listener on `host` and `port`.
         public init(

@@ -1,5 +1,6 @@
 import NIOCore
 import NIOSSL
+import Synchronization
 
 /// What the connections of one listener share.
 final class ListenerContext: Sendable {
@@ -8,6 +9,8 @@ final class ListenerContext: Sendable {
     let tls: TLSContext?
     /// The largest payload of a WebSocket frame, in bytes.
     private let webSocketPayloadMax: Int
+    /// Connections that are open, whatever they have said yet.
+    let openConnections = Atomic<Int>(0)
 
     /// - Throws: `TLSFileError` if a certificate or key cannot be used. Reads files, which blocks.
     init(configuration: BrokerConfiguration.Listener, maximumPacketSize: Int) throws(TLSFileError) {

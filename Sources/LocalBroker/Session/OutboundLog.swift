@@ -28,6 +28,9 @@ struct OutboundLog: Sendable {
         var subscriptionIdentifier: UInt32
     }
 
+    /// A queue that has come so far is likely to grow on; it is given a buffer that does so without being copied.
+    private static let largeBytes = 128 * 1024
+
     /// Entries from the oldest unfinished one; the first `inFlight` have been sent.
     private var entries: CircularBuffer<Entry>
     private(set) var inFlight = 0
@@ -38,6 +41,10 @@ struct OutboundLog: Sendable {
     /// Unfinished entries from `resendIndex` on: this connection has not seen them.
     private var unsentAgain = 0
     private var bytes = ByteBuffer()
+    /// Entries between those in flight and those that wait whose message was dropped.
+    private var dropped = 0
+    /// Bytes of the entries that were not dropped.
+    private var heldBytes = 0
     /// The log position of the first byte in `bytes`.
     private var base: UInt64 = 0
     private var lastPacketID: UInt16 = 0
@@ -48,11 +55,13 @@ struct OutboundLog: Sendable {
 
     var isEmpty: Bool { self.entries.isEmpty }
     /// Messages that have not been sent yet.
-    var waitingCount: Int { self.entries.count - self.inFlight }
+    var waitingCount: Int { self.entries.count - self.inFlight - self.dropped }
     /// Messages that have been sent and are not finished, those that count against the client's receive maximum.
     var unfinishedCount: Int { self.unfinishedInFlight }
     /// Bytes held, in flight and waiting.
-    var byteCount: Int { self.bytes.readableBytes }
+    var byteCount: Int { self.heldBytes }
+    /// Bytes of memory that the records take.
+    var reservedBytes: Int { self.bytes.storageCapacity }
 
     /// Adds a message behind all others.
     mutating func append(
@@ -63,8 +72,12 @@ struct OutboundLog: Sendable {
         share: UInt16 = 0
     ) {
         let start = self.bytes.writerIndex - self.bytes.readerIndex
+        if start > Self.largeBytes, self.bytes.storageCapacity < ProcessMemory.largeBlockBytes {
+            self.bytes.reserveCapacity(ProcessMemory.largeBlockBytes)
+        }
         MessageRecord.append(message, qos: qos, to: &self.bytes)
         let length = self.bytes.writerIndex - self.bytes.readerIndex - start
+        self.heldBytes += length
         self.entries.append(
             Entry(
                 offset: self.base + UInt64(start),
@@ -82,7 +95,7 @@ struct OutboundLog: Sendable {
     /// What an earlier connection left comes first and counts, whether it has been sent again or not. What is finished behind an unfinished head still holds its place in the log, so their number is bounded too; that
     /// also keeps identifiers in sequence unique without a search.
     func canSend(window: Int) -> Bool {
-        self.inFlight < self.entries.count && self.unfinishedInFlight < window && self.unsentAgain == 0
+        self.waitingCount > 0 && self.unfinishedInFlight < window && self.unsentAgain == 0
             && self.inFlight < min(max(1024, 2 * window), 65_534)
     }
 
@@ -91,6 +104,10 @@ struct OutboundLog: Sendable {
     /// `canSend` must be true. Where `body` returns false (the message has expired) it is finished without being sent.
     mutating func sendNext(_ body: (Entry, UnsafeRawBufferPointer) -> Bool) {
         let index = self.entries.index(self.entries.startIndex, offsetBy: self.inFlight)
+        if self.dropped > 0 {
+            // What was dropped stays behind what is in flight.
+            self.entries.swapAt(index, self.entries.index(index, offsetBy: self.dropped))
+        }
         self.inFlight += 1
         self.resendIndex = self.inFlight
         self.unfinishedInFlight += 1
@@ -172,14 +189,47 @@ struct OutboundLog: Sendable {
 
     /// Appends another log's messages, all as waiting ones.
     mutating func appendWaiting(of other: OutboundLog) {
-        for entry in other.entries.dropFirst(other.inFlight) {
+        for entry in other.entries.dropFirst(other.inFlight + other.dropped) {
             other.withBytes(of: entry) { record in
                 var copy = entry
                 copy.offset = self.base + UInt64(self.bytes.readableBytes)
                 self.bytes.writeBytes(record)
+                self.heldBytes += record.count
                 self.entries.append(copy)
             }
         }
+    }
+
+    /// Drops what has waited longest; what is in flight stays. False if nothing waits.
+    mutating func dropOldestWaiting() -> Bool {
+        guard self.waitingCount > 0 else { return false }
+        let index = self.entries.index(self.entries.startIndex, offsetBy: self.inFlight + self.dropped)
+        self.heldBytes -= Int(self.entries[index].length)
+        self.entries[index].state = .done
+        self.dropped += 1
+        let waste = self.bytes.readableBytes - self.heldBytes
+        if self.inFlight == 0 {
+            self.releaseHead()
+        } else if waste > self.heldBytes + 4096 || self.dropped > self.entries.count / 2 + 64 {
+            self.compact()
+        }
+        return true
+    }
+
+    /// Gives back what dropped messages hold between those in flight and those that wait.
+    private mutating func compact() {
+        var kept = CircularBuffer<Entry>(initialCapacity: self.entries.count - self.dropped + 1)
+        var bytes = ByteBufferAllocator().buffer(capacity: self.heldBytes)
+        for (place, entry) in self.entries.enumerated() where !(self.inFlight..<self.inFlight + self.dropped ~= place) {
+            var entry = entry
+            let offset = self.base + UInt64(bytes.readableBytes)
+            self.withBytes(of: entry) { _ = bytes.writeBytes($0) }
+            entry.offset = offset
+            kept.append(entry)
+        }
+        self.entries = kept
+        self.bytes = bytes
+        self.dropped = 0
     }
 
     // MARK: Shared subscriptions
@@ -214,10 +264,15 @@ struct OutboundLog: Sendable {
     }
 
     private mutating func releaseHead() {
-        while self.inFlight > 0, let first = self.entries.first, first.state == .done {
+        while let first = self.entries.first, first.state == .done {
             self.entries.removeFirst()
-            self.inFlight -= 1
-            self.resendIndex = max(0, self.resendIndex - 1)
+            if self.inFlight > 0 {
+                self.heldBytes -= Int(first.length)
+                self.inFlight -= 1
+                self.resendIndex = max(0, self.resendIndex - 1)
+            } else {
+                self.dropped -= 1
+            }
         }
         guard let first = self.entries.first else {
             self.base += UInt64(self.bytes.readableBytes)

@@ -59,6 +59,7 @@ extension Shard {
     ) {
         let routes = self.matches[0]
         let isShared = routes.count > 2
+        if isShared { self.noteWork(routes.count) }
         var touched: UInt64 = 0
         for route in routes {
             guard route.subscriber.isSession else {
@@ -268,14 +269,8 @@ extension Shard {
         subscriptionIdentifier: UInt32,
         share: UInt16 = 0
     ) {
-        let configuration = self.shared.configuration
-        guard session.state.log.waitingCount < configuration.maximumQueuedMessages,
-            session.state.log.byteCount + message.payload.count < configuration.maximumQueuedBytes
-        else {
-            self.statistics.droppedQueueFull += 1
-            session.connection?.logDrop("its queue is full")
-            return
-        }
+        let size = message.payload.count
+        guard self.hasRoom(for: size, in: session) || self.makeRoom(for: size, in: session) else { return }
         session.state.log.append(
             message,
             qos: qos,
@@ -289,8 +284,9 @@ extension Shard {
         self.slowPublishers(
             &connection.messageCongestion,
             backlog: session.state.log.waitingCount,
-            limit: configuration.maximumQueuedMessages,
-            taken: connection.messagesTaken
+            limit: self.shared.configuration.maximumQueuedMessages,
+            taken: connection.messagesTaken,
+            lastTaken: connection.lastTaken
         )
     }
 
@@ -299,17 +295,26 @@ extension Shard {
         self.slowPublishers(
             &connection.byteCongestion,
             backlog: backlog,
-            limit: self.shared.configuration.maximumQueuedBytes,
-            taken: connection.bytesTaken
+            limit: self.limits.queuedBytesMax,
+            taken: connection.bytesTaken,
+            lastTaken: connection.lastTaken
         )
     }
 
-    private func slowPublishers(_ congestion: inout Congestion, backlog: Int, limit: Int, taken: UInt64) {
+    private func slowPublishers(
+        _ congestion: inout Congestion,
+        backlog: Int,
+        limit: Int,
+        taken: UInt64,
+        lastTaken: NIODeadline
+    ) {
         guard backlog > limit / 4 else {
             congestion.end()
             return
         }
-        if congestion.slowsPublishers(taken: taken, limit: limit, now: self.now) { self.stallRequest = .slowConsumer }
+        if congestion.slowsPublishers(taken: taken, limit: limit, lastTaken: lastTaken, now: self.now) {
+            self.stallRequest = .slowConsumer
+        }
     }
 
     // MARK: To peers

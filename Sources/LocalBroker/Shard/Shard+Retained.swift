@@ -12,7 +12,9 @@ extension Shard {
         if isOwn { message.stamp = self.shared.makeStamp(nowMilliseconds: self.nowMilliseconds).rawValue }
         switch self.store(message, in: self.shared.retained, origin: isOwn ? .client : .peer) {
         case .stored, .superseded: return true
-        case .countLimit, .bytesLimit: return false
+        case .countLimit, .bytesLimit:
+            self.note(.retained)
+            return false
         }
     }
 

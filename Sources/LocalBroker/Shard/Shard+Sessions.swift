@@ -16,8 +16,11 @@ extension Shard {
     ///
     /// `Connection.onSession` follows, in this call or later.
     func attach(_ connection: Connection, _ request: SessionRequest) {
+        guard self.allowsConnect(of: connection, request.clientID) else { return }
+        var request = request
         let (owner, previous) = self.shared.directory.claim(request.clientID, shard: self.index)
         guard let previous else {
+            self.limitSessions(connection, &request)
             let session = self.makeSession(request.clientID, owner: owner, phase: .present)
             self.attach(connection, to: session, request, isPresent: false)
             return

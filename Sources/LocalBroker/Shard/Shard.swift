@@ -23,6 +23,11 @@ final class Shard {
     /// The peers' outlets, on the link loop's shard only.
     var outlets: [PeerOutlet?] = []
     var statistics = ShardStatistics()
+    var limits: ShardLimits
+    /// Receivers of this tick's messages that have many.
+    var tickWork = 0
+    /// Connections that hold too much for the memory there is, yet to be dealt with.
+    var connectionsToShed: [Connection] = []
     var timers: TimerWheel<Timer>
     /// Set when the broker stops: no session ends because its connection did.
     var isStopping = false
@@ -78,6 +83,7 @@ final class Shard {
         self.eventLoop = eventLoop
         self.shared = shared
         self.logger = shared.configuration.logger
+        self.limits = ShardLimits(shared.configuration)
         self.reader = shared.routes.reader(index)
         self.outboxes = Array(repeating: Outbox(), count: shared.shardCount)
         self.timers = TimerWheel(nowSeconds: eventLoop.now.seconds)
@@ -160,6 +166,7 @@ final class Shard {
     /// route changes that every reader has left behind has no older delivery still on its way to a mailbox.
     private func endTick() {
         self.isTickScheduled = false
+        self.tickWork = 0
         self.postOutboxes()
         for outlet in self.dirtyOutlets {
             outlet.isDirty = false

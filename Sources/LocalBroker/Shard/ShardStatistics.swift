@@ -34,6 +34,36 @@ package struct ShardStatistics: Sendable, Equatable {
     package var webSocketFailures: UInt64 = 0
     /// Connections that did not begin with the PROXY protocol's header where they must.
     package var proxyHeaderFailures: UInt64 = 0
+    /// Connections closed at once because too many were over a limit already.
+    package var closedAtAccept: UInt64 = 0
+    /// Clients refused because there were as many connections as are allowed.
+    package var refusedConnections: UInt64 = 0
+    /// Clients refused because their listener had as many connections as are allowed.
+    package var refusedListenerConnections: UInt64 = 0
+    /// Clients refused because their address had as many connections as are allowed.
+    package var refusedAddressConnections: UInt64 = 0
+    /// Clients refused because memory was short.
+    package var refusedMemory: UInt64 = 0
+    /// Clients refused because they had connected too often.
+    package var refusedFlapping: UInt64 = 0
+    /// Connections closed because CONNECT was not complete in time.
+    package var connectTimeouts: UInt64 = 0
+    /// How often a listener let connections wait because they came too fast.
+    package var acceptPauses: UInt64 = 0
+    /// Clients granted a session that ends with its connection because as many existed as are allowed.
+    package var sessionsNotKept: UInt64 = 0
+    /// Messages and subscriptions refused because the topic had too many levels or bytes.
+    package var refusedTopics: UInt64 = 0
+    /// Subscriptions refused because the client had as many as are allowed.
+    package var refusedSubscriptions: UInt64 = 0
+    /// Retained messages not kept because the store was full.
+    package var refusedRetained: UInt64 = 0
+    /// Clients disconnected because their queue was full.
+    package var disconnectedQueueFull: UInt64 = 0
+    /// How often a client was left unread because it sent more than is allowed.
+    package var rateLimitedReads: UInt64 = 0
+    /// How often memory went above its mark. Filled in by `Broker.statistics`, as it concerns no shard.
+    package var memoryAlarms: UInt64 = 0
 
     /// Messages that a client did not get because a limit of the broker or of the client was reached.
     package var publishesDropped: UInt64 { self.droppedSlowConsumer + self.droppedQueueFull + self.droppedTooLarge }
@@ -61,5 +91,20 @@ package struct ShardStatistics: Sendable, Equatable {
         sum.tlsFailures += part.tlsFailures
         sum.webSocketFailures += part.webSocketFailures
         sum.proxyHeaderFailures += part.proxyHeaderFailures
+        sum.closedAtAccept += part.closedAtAccept
+        sum.refusedConnections += part.refusedConnections
+        sum.refusedListenerConnections += part.refusedListenerConnections
+        sum.refusedAddressConnections += part.refusedAddressConnections
+        sum.refusedMemory += part.refusedMemory
+        sum.refusedFlapping += part.refusedFlapping
+        sum.connectTimeouts += part.connectTimeouts
+        sum.acceptPauses += part.acceptPauses
+        sum.sessionsNotKept += part.sessionsNotKept
+        sum.refusedTopics += part.refusedTopics
+        sum.refusedSubscriptions += part.refusedSubscriptions
+        sum.refusedRetained += part.refusedRetained
+        sum.disconnectedQueueFull += part.disconnectedQueueFull
+        sum.rateLimitedReads += part.rateLimitedReads
+        sum.memoryAlarms += part.memoryAlarms
     }
 }

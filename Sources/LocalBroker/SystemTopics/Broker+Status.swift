@@ -42,7 +42,7 @@ extension Broker {
             status.uptimeSeconds = Int((NIODeadline.now() - shared.startedAt).nanoseconds / 1_000_000_000)
             status.retainedMessages = shared.retained.count
             status.retainedBytes = shared.retained.bytes
-            status.residentBytes = ResidentMemory.bytes
+            status.residentBytes = ProcessMemory.residentBytes()
             return status
         }
     }

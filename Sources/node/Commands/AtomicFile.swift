@@ -1,3 +1,5 @@
+import Foundation
+
 #if canImport(Glibc)
 import Glibc
 #elseif canImport(Darwin)
@@ -12,8 +14,8 @@ enum AtomicFile {
     /// well stays readable for them. A symbolic link stays, and what it names is replaced.
     static func replace(_ path: String, with text: String) throws(TextFile.Failure) {
         let target = Self.resolved(path)
-        var status = stat()
-        let isThere = stat(target, &status) == 0
+        // By FileManager: with the static runtime Foundation's module map owns sys/stat.h.
+        let old = try? FileManager.default.attributesOfItem(atPath: target)
         var template = Array("\(target).XXXXXX".utf8CString)
         // Made with mode 0600.
         let file = mkstemp(&template)
@@ -22,10 +24,12 @@ enum AtomicFile {
         do throws(TextFile.Failure) {
             defer { close(file) }
             try Self.write(text, to: file)
-            if isThere {
-                guard fchmod(file, status.st_mode & 0o777) == 0 else { throw .last }
+            if let mode = old?[.posixPermissions] as? Int {
+                guard fchmod(file, mode_t(mode & 0o777)) == 0 else { throw .last }
+            }
+            if let owner = old?[.ownerAccountID] as? Int, let group = old?[.groupOwnerAccountID] as? Int {
                 // Only root may give files away; where it cannot be, the file is the writer's.
-                _ = fchown(file, status.st_uid, status.st_gid)
+                _ = fchown(file, uid_t(owner), gid_t(group))
             }
             guard fsync(file) == 0 else { throw .last }
             guard rename(temporary, target) == 0 else { throw .last }

@@ -31,6 +31,7 @@ struct ConfigurationFile {
     static func read(_ yaml: String, path: String, _ catalogue: SettingCatalogue) -> SettingLayer {
         var file = ConfigurationFile(path: path, catalogue: catalogue)
         file.read(yaml)
+        file.layer.judge(catalogue)
         return file.layer
     }
 

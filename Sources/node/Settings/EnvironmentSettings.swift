@@ -24,6 +24,7 @@ enum EnvironmentSettings {
             let values = setting.kind == .list ? Self.split(text) : [text]
             layer.add(setting, values, .variable(name))
         }
+        layer.judge(catalogue)
         return layer
     }
 

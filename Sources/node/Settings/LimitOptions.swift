@@ -67,6 +67,72 @@ struct LimitOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
+            "Connections at a time; as many as the process may open files unless set.",
+            valueName: "count"
+        ),
+        transform: Number.count(1...Int.max)
+    )
+    var maxConnections: Int?
+
+    @Option(help: ArgumentHelp("Connections of one client address at a time.", valueName: "count"))
+    var maxConnectionsPerAddress = Maximum(BrokerConfiguration.standard.maximumConnectionsPerAddress)
+
+    @Option(
+        help: ArgumentHelp("Connections that each listener takes in a second; others wait.", valueName: "rate[/burst]")
+    )
+    var connectRate = RateLimit(BrokerConfiguration.Listener(host: "", port: 0).connectRate)
+
+    @Option(
+        help: ArgumentHelp(
+            "Connects of one client identifier within flap-within; one more has it held off.",
+            valueName: "count"
+        )
+    )
+    var flapConnects = Maximum.unlimited
+
+    @Option(
+        help: ArgumentHelp("Seconds within which flap-connects counts. (default: 60)", valueName: "seconds"),
+        transform: Number.count(1...86_400)
+    )
+    var flapWithin = 60
+
+    @Option(
+        help: ArgumentHelp("Seconds for which a client that flaps is held off. (default: 300)", valueName: "seconds"),
+        transform: Number.count(1...86_400)
+    )
+    var flapHoldOff = 300
+
+    @Option(help: ArgumentHelp("PUBLISH packets that one client may send in a second.", valueName: "rate[/burst]"))
+    var clientMessageRate = RateLimit(BrokerConfiguration.standard.clientMessageRate)
+
+    @Option(help: ArgumentHelp("Bytes that one client may send in a second.", valueName: "rate[/burst]"))
+    var clientByteRate = RateLimit(BrokerConfiguration.standard.clientByteRate)
+
+    @Option(help: ArgumentHelp("What becomes of messages for a client whose queue is full.", valueName: "what"))
+    var queueFull = QueueFull.dropNewest
+
+    @Option(
+        help: .number("Bytes that a topic may have.", "bytes", default: \.maximumTopicLength),
+        transform: Number.count(1...65_535)
+    )
+    var maxTopicLength = BrokerConfiguration.standard.maximumTopicLength
+
+    @Option(
+        help: .number("Sessions at a time, connected or not.", "count", default: \.maximumSessions),
+        transform: Number.count(1...Int.max)
+    )
+    var maxSessions = BrokerConfiguration.standard.maximumSessions
+
+    @Option(
+        help: ArgumentHelp(
+            "Memory above which the node takes in less: bytes, a share of what there is, or off.",
+            valueName: "bytes|%"
+        )
+    )
+    var memoryMark = MemoryLimit(BrokerConfiguration.standard.memoryMark)
+
+    @Option(
+        help: ArgumentHelp(
             "Event loops that share the clients; one for every two cores unless set.",
             valueName: "count"
         ),
@@ -76,6 +142,17 @@ struct LimitOptions: ParsableArguments {
 
     func apply(to configuration: inout BrokerConfiguration) {
         configuration.shards = self.shards
+        configuration.maximumConnections = self.maxConnections
+        configuration.maximumConnectionsPerAddress = self.maxConnectionsPerAddress.count
+        configuration.clientMessageRate = self.clientMessageRate.rate
+        configuration.clientByteRate = self.clientByteRate.rate
+        configuration.queueFullPolicy = self.queueFull.policy
+        configuration.maximumTopicLength = self.maxTopicLength
+        configuration.maximumSessions = self.maxSessions
+        configuration.memoryMark = self.memoryMark.mark
+        configuration.flapLimit = self.flapConnects.count.map {
+            .init(connects: $0, withinSeconds: self.flapWithin, holdOffSeconds: self.flapHoldOff)
+        }
         configuration.connectTimeoutSeconds = self.connectTimeout
         configuration.maximumPacketSize = self.maxPacketSize
         configuration.maximumInflight = self.maxInflight

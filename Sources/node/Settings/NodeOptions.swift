@@ -11,6 +11,11 @@ struct NodeOptions: ParsableArguments {
 
     @OptionGroup(title: "Addresses and ports") var addresses: AddressOptions
     @OptionGroup(title: "Cluster") var cluster: ClusterOptions
+    @OptionGroup(title: "MQTT clients over TCP") var mqttListener: MQTTListenerOptions
+    @OptionGroup(title: "MQTT clients over TLS") var mqttsListener: MQTTSListenerOptions
+    @OptionGroup(title: "MQTT clients over WebSocket") var wsListener: WSListenerOptions
+    @OptionGroup(title: "MQTT clients over WebSocket and TLS") var wssListener: WSSListenerOptions
+    @OptionGroup(title: "TLS") var tls: TLSOptions
     @OptionGroup(title: "Access") var access: AccessOptions
     @OptionGroup(title: "MQTT") var mqtt: ProtocolOptions
     @OptionGroup(title: "Limits") var limits: LimitOptions
@@ -22,7 +27,7 @@ struct NodeOptions: ParsableArguments {
         if self.addresses.gossipPort == .off, !self.cluster.join.isEmpty {
             conflicts.append("join needs gossip: leave out join, or gossip-port off")
         }
-        return conflicts
+        return conflicts + self.tls.conflicts + self.listenerConflicts + self.access.conflicts
     }
 }
 
@@ -38,9 +43,6 @@ struct AddressOptions: ParsableArguments {
         )
     )
     var advertise: HostPort?
-
-    @Option(help: ArgumentHelp("The port for MQTT clients; 0 takes a free one, off turns it off.", valueName: "port"))
-    var mqttPort = Port.number(1883)
 
     @Option(
         help: ArgumentHelp("The port for gossip, UDP and TCP; 0 takes a free one, off turns it off.", valueName: "port")
@@ -68,15 +70,6 @@ struct ClusterOptions: ParsableArguments {
 
     @Option(help: ArgumentHelp("zstd level of the links, 1 to 19; off sends uncompressed.", valueName: "level"))
     var linkCompression = CompressionLevel.level(1)
-}
-
-/// Who may do what.
-struct AccessOptions: ParsableArguments {
-    @Flag(
-        inversion: .prefixedNo,
-        help: "Serve MQTT clients from public addresses although nothing authenticates them."
-    )
-    var allowPublic = false
 }
 
 /// What a node tells.

@@ -16,8 +16,8 @@ struct SettingCatalogue {
         var kind: Kind
         /// The value in words; nil if there is none.
         var text: String?
-        /// The file it names, where it names one.
-        var path: String?
+        /// The files it names.
+        var paths: [String] = []
     }
 
     /// The key that names the file, which the file itself cannot set.
@@ -48,7 +48,7 @@ struct SettingCatalogue {
                         key: Self.key(label),
                         kind: Self.kind(of: value),
                         text: Self.text(of: value),
-                        path: (value as? FilePath)?.path
+                        paths: (value as? [FilePath])?.map(\.path) ?? (value as? FilePath).map { [$0.path] } ?? []
                     )
                 )
             }

@@ -59,12 +59,20 @@ struct SettingLayer: Equatable {
             }
             values = [isOn ? "true" : "false"]
         }
-        let entry = SettingEntry(key: setting.key, values: values, source: source)
-        if let problem = entry.problem(setting.kind) {
-            self.problems.append(problem)
-        } else {
-            self.entries.append(entry)
-        }
+        self.entries.append(SettingEntry(key: setting.key, values: values, source: source))
+    }
+
+    /// Lets the argument parser judge all entries: together, and if something is wrong each alone. Wrong ones are told and
+    /// taken out.
+    mutating func judge(_ catalogue: SettingCatalogue) {
+        guard !self.entries.isEmpty else { return }
+        let kinds = self.entries.map { catalogue[$0.key]?.kind ?? .value }
+        let arguments = zip(self.entries, kinds).flatMap { $0.arguments($1) }
+        // The error does not matter here: each entry tells its own.
+        guard (try? NodeOptions.parse(arguments)) == nil else { return }
+        let problems = zip(self.entries, kinds).map { $0.problem($1) }
+        self.entries = zip(self.entries, problems).compactMap { $1 == nil ? $0 : nil }
+        self.problems += problems.compactMap(\.self)
     }
 
     private static func truth(_ text: String) -> Bool? {

@@ -151,14 +151,15 @@ enum Number {
     /// A number of bytes, also written with K, M or G for 1024, 1024² and 1024³.
     static func bytes(_ range: ClosedRange<Int>) -> @Sendable (String) throws -> Int {
         { text in
-            guard let number = Self.bytes(text), range.contains(number) else {
+            guard let number = Self.size(text), range.contains(number) else {
                 throw ValidationError("it takes \(Self.words(range)), in bytes, or with K, M or G")
             }
             return number
         }
     }
 
-    private static func bytes(_ text: String) -> Int? {
+    /// Bytes, also written with K, M or G; nil if it is no such number.
+    static func size(_ text: String) -> Int? {
         let shifts: [Character: Int] = ["k": 10, "m": 20, "g": 30]
         guard let last = text.last, let shift = shifts[Character(last.lowercased())] else { return Int(text) }
         guard let number = Int(text.dropLast()) else { return nil }

@@ -34,11 +34,12 @@ extension Settings {
     func requireReadableFiles() throws {
         var problems = ""
         for setting in SettingCatalogue(self.options).settings {
-            guard let path = setting.path else { continue }
-            do {
-                _ = try TextFile.read(path, bytesMax: Self.fileBytesMax)
-            } catch {
-                problems += "Error: \(setting.key): \(path): \(error)\n"
+            for path in setting.paths {
+                do {
+                    _ = try TextFile.read(path, bytesMax: Self.fileBytesMax)
+                } catch {
+                    problems += "Error: \(setting.key): \(path): \(error)\n"
+                }
             }
         }
         guard !problems.isEmpty else { return }

@@ -2,8 +2,8 @@ import ArgumentParser
 
 /// The settings of a node from all sources, later ones over earlier ones: defaults, file, environment, command line.
 ///
-/// Each source becomes entries of one form, each entry is judged alone by the parser of the flags, and what remains is
-/// parsed as one command line. So types, ranges and messages exist once, and every mistake is told with its source.
+/// Each source becomes entries of one form, which the parser of the flags judges, and what remains is parsed as one
+/// command line. So types, ranges and messages exist once, and every mistake is told with its source.
 struct Settings {
     /// Meaningful only if there are no problems.
     private(set) var options: NodeOptions

@@ -85,6 +85,23 @@ extension TestBroker {
     }
 }
 
+extension TestClient {
+    /// The next packet refuses a message in MQTT 5, and acknowledges it before.
+    func expectDenied(
+        _ kind: AckKind,
+        _ packetID: UInt16,
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) async throws {
+        // The reason string is for people.
+        guard case .ack(let ack)? = try await self.next() else { throw Failure.closed }
+        let reason: ReasonCode = self.version == .v5 ? .notAuthorized : .success
+        #expect(
+            ack.kind == kind && ack.packetID == packetID && ack.reason == reason,
+            sourceLocation: sourceLocation
+        )
+    }
+}
+
 extension Connect {
     static func credentials(
         _ user: String?,

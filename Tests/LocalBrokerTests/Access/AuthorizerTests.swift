@@ -27,14 +27,20 @@ struct AuthorizerTests {
         }
     }
 
-    private func run(
-        _ configure: (inout BrokerConfiguration) -> Void = { _ in },
+    private func run(_ body: (TestBroker, Judge) async throws -> Void) async throws {
+        try await self.run(\.access.decisionTimeoutSeconds, 10, body)
+    }
+
+    /// Runs a test with one setting.
+    private func run<Value>(
+        _ setting: WritableKeyPath<BrokerConfiguration, Value>,
+        _ value: Value,
         _ body: (TestBroker, Judge) async throws -> Void
     ) async throws {
         let judge = Judge()
         let configuration = BrokerConfiguration.test {
             $0.access.authorizer = judge
-            configure(&$0)
+            $0[keyPath: setting] = value
         }
         try await TestBroker.run(configuration) { try await body($0, judge) }
     }
@@ -62,6 +68,7 @@ struct AuthorizerTests {
             while acks.count < 5 || messages.count < 2 {
                 switch try await client.next() {
                 case .publish(let publish)?: messages.append(publish.text)
+                case .ack(let ack)?: acks.append(.ack(Ack(ack.kind, packetID: ack.packetID, reason: ack.reason)))
                 case let packet?: acks.append(packet)
                 case nil: throw TestClient.Failure.closed
                 }
@@ -88,7 +95,7 @@ struct AuthorizerTests {
             for index in 0..<50 {
                 try await client.publish("ok/\(index % 3)", "x")
                 try await client.send(.message("no/\(index % 3)", "x", .atLeastOnce, id: 200))
-                try await client.expect(.ack(Ack(.pubAck, packetID: 200, reason: .notAuthorized)))
+                try await client.expectDenied(.pubAck, 200)
             }
             #expect(judge.asked.count == 6)
             try await client.publish("ok/1", "x", .exactlyOnce)
@@ -99,17 +106,14 @@ struct AuthorizerTests {
 
     @Test("with no time for which answers hold it is asked each time")
     func uncached() async throws {
-        try await self.run(
-            { $0.access.decisionCacheSeconds = 0 },
-            { broker, judge in
-                let client = try await broker.connect("c1")
-                for _ in 0..<5 { try await client.publish("ok/1", "x") }
-                #expect(judge.asked.count == 5)
-                judge.deny("ok/1")
-                try await client.send(.message("ok/1", "x", .atLeastOnce, id: 9))
-                try await client.expect(.ack(Ack(.pubAck, packetID: 9, reason: .notAuthorized)))
-            }
-        )
+        try await self.run(\.access.decisionCacheSeconds, 0) { broker, judge in
+            let client = try await broker.connect("c1")
+            for _ in 0..<5 { try await client.publish("ok/1", "x") }
+            #expect(judge.asked.count == 5)
+            judge.deny("ok/1")
+            try await client.send(.message("ok/1", "x", .atLeastOnce, id: 9))
+            try await client.expectDenied(.pubAck, 9)
+        }
     }
 
     @Test("what a client published before it closed is judged and delivered")
@@ -130,45 +134,39 @@ struct AuthorizerTests {
 
     @Test("a judge that never answers denies after a bounded time, and others are served meanwhile")
     func silent() async throws {
-        try await self.run(
-            { $0.access.decisionTimeoutSeconds = 1 },
-            { broker, _ in
-                let slow = try await broker.connect("slow")
-                try await slow.send(.message("never", "x", .atLeastOnce, id: 1), .pingReq)
-                let quick = try await broker.connect("quick")
-                try await quick.publish("ok/1", "x")
-                try await slow.expect(.ack(Ack(.pubAck, packetID: 1, reason: .notAuthorized)))
-                try await slow.expect(.pingResp)
-                #expect(try await slow.subscribe("never/#") == [.notAuthorized])
-            }
-        )
+        try await self.run(\.access.decisionTimeoutSeconds, 1) { broker, _ in
+            let slow = try await broker.connect("slow")
+            try await slow.send(.message("never", "x", .atLeastOnce, id: 1), .pingReq)
+            let quick = try await broker.connect("quick")
+            try await quick.publish("ok/1", "x")
+            try await slow.expectDenied(.pubAck, 1)
+            try await slow.expect(.pingResp)
+            #expect(try await slow.subscribe("never/#") == [.notAuthorized])
+        }
     }
 
     @Test("when too many questions are open the next ones are answered with no")
     func busy() async throws {
-        try await self.run(
-            { $0.access.maximumPendingDecisions = 0 },
-            { broker, judge in
-                let client = try await broker.connect("c1")
-                try await client.send(.message("ok/1", "x", .atLeastOnce, id: 1), .pingReq)
-                try await client.expect(.ack(Ack(.pubAck, packetID: 1, reason: .notAuthorized)))
-                try await client.expect(.pingResp)
-                #expect(try await client.subscribe("ok/#") == [.notAuthorized])
-                #expect(judge.asked.isEmpty)
-            }
-        )
+        try await self.run(\.access.maximumPendingDecisions, 0) { broker, judge in
+            let client = try await broker.connect("c1")
+            try await client.send(.message("ok/1", "x", .atLeastOnce, id: 1), .pingReq)
+            try await client.expectDenied(.pubAck, 1)
+            try await client.expect(.pingResp)
+            #expect(try await client.subscribe("ok/#") == [.notAuthorized])
+            #expect(judge.asked.isEmpty)
+        }
     }
 
     @Test("it is not asked about what the rules deny")
     func rulesFirst() async throws {
         try await TestFiles.run { files in
             let path = try files.write("rules", "topic ok/a/#\n")
-            try await self.run({ $0.access.aclFile = path }) { broker, judge in
+            try await self.run(\.access.aclFile, path) { broker, judge in
                 let client = try await broker.connect("c1")
                 #expect(try await client.subscribe("ok/b") == [.notAuthorized])
                 #expect(try await client.subscribe("ok/a/#") == [.grantedQoS1])
                 try await client.send(.message("ok/b", "x", .atLeastOnce, id: 9))
-                try await client.expect(.ack(Ack(.pubAck, packetID: 9, reason: .notAuthorized)))
+                try await client.expectDenied(.pubAck, 9)
                 #expect(judge.asked.map(\.topic) == ["ok/a/#"])
             }
         }

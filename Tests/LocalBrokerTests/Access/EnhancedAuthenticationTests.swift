@@ -7,15 +7,20 @@ import Testing
 struct EnhancedAuthenticationTests {
     private static let method = "SCRAM-SHA-256"
 
-    private func run(
-        _ configure: (inout BrokerConfiguration) -> Void = { _ in },
+    private func run(_ body: (TestBroker, TestFiles) async throws -> Void) async throws {
+        try await self.run(\.access.allowsSCRAM, true, body)
+    }
+
+    /// Runs a test with one setting.
+    private func run<Value>(
+        _ setting: WritableKeyPath<BrokerConfiguration, Value>,
+        _ value: Value,
         _ body: (TestBroker, TestFiles) async throws -> Void
     ) async throws {
         try await TestFiles.run { files in
-            let configuration = try BrokerConfiguration.access(
-                passwords: files.writePasswords("alice", "bob"),
-                configure
-            )
+            let configuration = try BrokerConfiguration.access(passwords: files.writePasswords("alice", "bob")) {
+                $0[keyPath: setting] = value
+            }
             try await TestBroker.run(configuration) { try await body($0, files) }
         }
     }
@@ -105,12 +110,9 @@ struct EnhancedAuthenticationTests {
         try await self.run { broker, _ in
             try await broker.expectRefused(Self.connect(nil, method: "GS2-KRB5"), .badAuthenticationMethod)
         }
-        try await self.run(
-            { $0.access.allowsSCRAM = false },
-            { broker, _ in
-                try await broker.expectRefused(Self.connect(self.alice.first), .badAuthenticationMethod)
-            }
-        )
+        try await self.run(\.access.allowsSCRAM, false) { broker, _ in
+            try await broker.expectRefused(Self.connect(self.alice.first), .badAuthenticationMethod)
+        }
     }
 
     @Test("before CONNACK nothing but AUTH of the same method and reason, and DISCONNECT, is taken")
@@ -137,15 +139,12 @@ struct EnhancedAuthenticationTests {
 
     @Test("the time for CONNECT covers the exchange")
     func timeout() async throws {
-        try await self.run(
-            { $0.connectTimeoutSeconds = 10 },
-            { broker, _ in
-                let client = try await broker.client()
-                try await client.send(.connect(Self.connect(self.alice.first)))
-                _ = try await Self.challenge(client)
-                try await client.expectClosed()
-            }
-        )
+        try await self.run(\.connectTimeoutSeconds, 1) { broker, _ in
+            let client = try await broker.client()
+            try await client.send(.connect(Self.connect(self.alice.first)))
+            _ = try await Self.challenge(client)
+            try await client.expectClosed()
+        }
     }
 
     // MARK: Again

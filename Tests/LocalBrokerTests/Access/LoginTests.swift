@@ -155,7 +155,7 @@ struct LoginTests {
                 #expect(answer.reason == .success)
                 try await client.publish("renamed/c1", "x")
                 try await client.send(.message("good/c1", "x", .atLeastOnce, id: 9))
-                try await client.expect(.ack(Ack(.pubAck, packetID: 9, reason: .notAuthorized)))
+                try await client.expectDenied(.pubAck, 9)
                 try await broker.expectRefused(.credentials("banned", nil), .banned)
                 try await broker.expectRefused(.credentials("odd", nil), .notAuthorized)
                 try await broker.expectRefused(.credentials("wrong", nil), .notAuthorized)

@@ -77,8 +77,27 @@ struct ConnectionCoreTests {
 struct CongestionTests {
     private let start = NIODeadline.uptimeNanoseconds(0)
 
-    private func slows(_ congestion: inout Congestion, taken: UInt64, after milliseconds: Int64) -> Bool {
-        congestion.slowsPublishers(taken: taken, limit: 640, now: self.start + .milliseconds(milliseconds))
+    private func slows(
+        _ congestion: inout Congestion,
+        taken: UInt64,
+        after milliseconds: Int64,
+        lastTaken: Int64? = nil
+    ) -> Bool {
+        congestion.slowsPublishers(
+            taken: taken,
+            limit: 640,
+            lastTaken: self.start + .milliseconds(lastTaken ?? milliseconds),
+            now: self.start + .milliseconds(milliseconds)
+        )
+    }
+
+    @Test("not at all for one that has taken nothing for a while when too much waits for it")
+    func silent() {
+        var congestion = Congestion()
+        #expect(self.slows(&congestion, taken: 0, after: 1000, lastTaken: 749) == false)
+        #expect(self.slows(&congestion, taken: 9, after: 1001, lastTaken: 1001) == false)
+        congestion.end()
+        #expect(self.slows(&congestion, taken: 9, after: 2000, lastTaken: 1751) == true)
     }
 
     @Test("for the grace, then no more until the receiver has caught up once")

@@ -118,6 +118,21 @@ struct ProxyHeaderTests {
         #expect(throws: ProxyHeaderError.self) { try ProxyHeader.parse(garbage.bytes.span.bytes) }
     }
 
+    @Test("a header with any bytes changed in it is read or refused, and never read beyond its end", arguments: 1...50)
+    func fuzz(seed: UInt64) {
+        var generator = SeededGenerator(seed: seed)
+        for golden in Self.goldens {
+            for _ in 0..<20 {
+                var bytes = golden.bytes
+                let at = Int.random(in: 0..<bytes.count, using: &generator)
+                bytes[at] = .random(in: 0...255, using: &generator)
+                bytes.removeLast(Int.random(in: 0...2, using: &generator))
+                guard let header = try? ProxyHeader.parse(bytes.span.bytes) else { continue }
+                #expect(header.length <= bytes.count)
+            }
+        }
+    }
+
     // MARK: Listeners
 
     static func configuration(

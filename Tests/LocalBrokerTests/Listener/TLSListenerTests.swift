@@ -170,7 +170,7 @@ struct TLSListenerTests {
             testDescription: "a directory",
             spoil: { $1.certificateFile = $0.directory },
             name: "dunlin-tls",
-            reason: "is not a file"
+            reason: "Is a directory"
         ),
         WrongFile(
             testDescription: "a certificate file that is no PEM",

@@ -175,4 +175,23 @@ struct WebSocketRequestTests {
                 + "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: mqttv3.1\r\n\r\n"
         )
     }
+
+    @Test("a request with any bytes changed in it is judged", arguments: 1...100)
+    func fuzz(seed: UInt64) {
+        var generator = SeededGenerator(seed: seed)
+        let right = Array(Self.right("GET /mqtt HTTP/1.1", [:]).utf8)
+        for _ in 0..<50 {
+            var bytes = right
+            for _ in 0..<Int.random(in: 1...4, using: &generator) {
+                let at = Int.random(in: 0..<bytes.count, using: &generator)
+                switch Int.random(in: 0...2, using: &generator) {
+                case 0: bytes[at] = .random(in: 0...255, using: &generator)
+                case 1: bytes.remove(at: at)
+                default: bytes.insert(bytes[Int.random(in: 0..<bytes.count, using: &generator)], at: at)
+                }
+            }
+            let status = Self.status(Self.judge(bytes))
+            #expect([0, 101, 400, 404, 405, 426].contains(status))
+        }
+    }
 }

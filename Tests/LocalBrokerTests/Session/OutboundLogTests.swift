@@ -184,28 +184,65 @@ struct OutboundLogTests {
         #expect(self.send(&old).map(\.payload) == ["2", "3"])
     }
 
+    @Test("dropping the oldest leaves what is in flight, and what is sent next is the next that is left")
+    func dropOldest() {
+        var log = self.log(["1", "2", "3", "4", "5"])
+        #expect(self.send(&log, window: 1).map(\.payload) == ["1"])
+        let held = log.byteCount
+        #expect(log.dropOldestWaiting() == true)
+        #expect(log.dropOldestWaiting() == true)
+        #expect(log.waitingCount == 2)
+        #expect(log.byteCount == held / 5 * 3)
+        #expect(log.unfinishedCount == 1)
+        #expect(log.onAck(1) == true)
+        #expect(self.send(&log).map(\.payload) == ["4", "5"])
+        #expect(log.onAck(2) == true)
+        #expect(log.onAck(3) == true)
+        #expect(log.isEmpty && log.byteCount == 0)
+        #expect(log.dropOldestWaiting() == false)
+    }
+
+    @Test("a queue that drops its oldest without end behind a message in flight takes no more memory")
+    func dropWithoutEnd() {
+        var log = self.log(["first"])
+        _ = self.send(&log)
+        for number in 0..<20_000 {
+            withMessage(payload: "\(number)") {
+                log.append($0, qos: .atLeastOnce, retain: false, subscriptionIdentifier: 0)
+            }
+            if log.waitingCount > 10 { #expect(log.dropOldestWaiting() == true) }
+        }
+        #expect(log.reservedBytes < 16 * 1024)
+        #expect(self.send(&log).map(\.payload) == (19_990..<20_000).map { "\($0)" })
+        #expect(log.onAck(1) == true)
+    }
+
     @Test("random use: what comes out is what went in, in order, and memory is given back")
     func random() {
         var generator = SeededGenerator(seed: 7)
         var log = OutboundLog()
         var next = 0
-        var expected = 0
+        var waiting: [Int] = []
         var unfinished: [UInt16] = []
         for _ in 0..<20_000 {
-            switch Int.random(in: 0..<3, using: &generator) {
-            case 0:
+            switch Int.random(in: 0..<8, using: &generator) {
+            case 0..<3:
+                waiting.append(next)
                 withMessage(payload: "\(next)") {
                     log.append($0, qos: .atLeastOnce, retain: false, subscriptionIdentifier: 0)
                 }
                 next += 1
-            case 1:
+            case 3, 4:
                 guard log.canSend(window: 20) else { continue }
+                let expected = waiting.removeFirst()
                 log.sendNext { entry, record in
                     #expect(MessageRecord.read(record)?.payloadText == "\(expected)")
                     unfinished.append(entry.packetID)
                     return true
                 }
-                expected += 1
+            case 5:
+                #expect(log.dropOldestWaiting() != waiting.isEmpty)
+                if !waiting.isEmpty { waiting.removeFirst() }
             default:
                 guard !unfinished.isEmpty else { continue }
                 let index = min(Int.random(in: 0..<3, using: &generator), unfinished.count - 1)
@@ -213,6 +250,9 @@ struct OutboundLogTests {
             }
         }
         #expect(log.unfinishedCount == unfinished.count)
-        #expect(log.byteCount < 2_000_000)
+        #expect(log.waitingCount == waiting.count)
+        for packetID in unfinished { #expect(log.onAck(packetID) == true) }
+        while log.dropOldestWaiting() {}
+        #expect(log.isEmpty && log.byteCount == 0)
     }
 }

@@ -1,4 +1,3 @@
-import Foundation
 import Logging
 import NIOCore
 import NIOSSL
@@ -26,12 +25,12 @@ final class TLSContext: Sendable {
     init(_ options: BrokerConfiguration.Listener.TLSOptions, isWebSocket: Bool) throws(TLSFileError) {
         self.options = options
         self.isWebSocket = isWebSocket
-        self.state = Mutex(try Self.read(options, isWebSocket: isWebSocket))
+        self.state = Mutex(try Self.load(options, isWebSocket: isWebSocket))
     }
 
     /// Reads the files again and puts them in force, or throws and changes nothing.
     func reload() throws(TLSFileError) {
-        let new = try Self.read(self.options, isWebSocket: self.isWebSocket)
+        let new = try Self.load(self.options, isWebSocket: self.isWebSocket)
         self.state.withLock { $0 = new }
     }
 
@@ -61,7 +60,7 @@ final class TLSContext: Sendable {
 
     // MARK: Reading files
 
-    private static func read(
+    private static func load(
         _ options: BrokerConfiguration.Listener.TLSOptions,
         isWebSocket: Bool
     ) throws(TLSFileError) -> State {
@@ -125,15 +124,13 @@ final class TLSContext: Sendable {
         }
     }
 
+    /// Reads a byte, as a folder too can be opened. Nothing that has no end is waited for.
     private static func checkReadable(_ path: String, what: String) throws(TLSFileError) {
-        guard access(path, R_OK) == 0 else {
+        let descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
+        defer { if descriptor >= 0 { close(descriptor) } }
+        var byte: UInt8 = 0
+        guard descriptor >= 0, read(descriptor, &byte, 1) >= 0 else {
             throw TLSFileError("the \(what) \(path) cannot be read: \(String(cString: strerror(errno)))")
-        }
-        // `attributesOfItem` does not follow a link. Why it fails does not matter: the file can be read, so it is there.
-        let target = URL(fileURLWithPath: path).resolvingSymlinksInPath().path
-        let attributes = try? FileManager.default.attributesOfItem(atPath: target)
-        guard attributes?[.type] as? FileAttributeType == .typeRegular else {
-            throw TLSFileError("the \(what) \(path) is not a file")
         }
     }
 }

@@ -99,18 +99,20 @@ final class WebSocketHandler: ChannelDuplexHandler {
         let end = self.decode(buffer, into: &payload, context)
         if payload.readableBytes > 0 { context.fireChannelRead(self.wrapInboundOut(payload)) }
         self.shard.unmasked = payload
-        // What MQTT made of the payload may have closed the connection.
-        guard let end, case .open = self.phase else { return }
-        switch end {
-        case .close(let code):
+        switch (end, self.phase) {
+        case (.close(let code), .open):
             var frame = ByteBuffer()
             WebSocketFraming.writeClose(code: code, into: &frame)
             self.phase = .closing(isTimed: false)
             context.writeAndFlush(self.wrapOutboundOut(frame), promise: nil)
             context.close(promise: nil)
-        case .violation(let code, let error):
+        case (.close, .closing):
+            // What MQTT made of the payload has closed already, and this is the client's answer or its own close.
+            context.close(promise: nil)
+        case (.violation(let code, let error), .open):
             self.closeCode = code
             context.fireErrorCaught(error)
+        default: break
         }
     }
 

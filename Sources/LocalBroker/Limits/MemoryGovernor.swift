@@ -1,0 +1,84 @@
+import NIOCore
+
+/// Decides how little the broker takes in while the process has too much memory.
+///
+/// A value without IO or clock. Above the mark clients are refused until memory is well below it, and with each sample above
+/// it that is no better than the one before the level rises fast; each level takes a sixth off what may wait for one client. Below three quarters of the mark the
+/// level falls slowly. So those who hold the most are hit first, whoever keeps up never notices, and where many do not keep
+/// up memory comes to rest between three quarters and the mark, instead of filling and emptying in turn.
+struct MemoryGovernor: Sendable {
+    /// At the highest level 64 MiB have become 64 KiB.
+    static let levelMax = 40
+    static let rise = 8
+    static let fallInterval = TimeAmount.seconds(1)
+    static let calmInterval = TimeAmount.seconds(1)
+    static let watchfulInterval = TimeAmount.milliseconds(20)
+    /// How fast memory may grow: the next sample is taken before it can be above the mark.
+    static let bytesPerMillisecond = 1024 * 1024
+    /// How long memory that the allocator has got back and keeps is left with it.
+    static let trimInterval = TimeAmount.seconds(10)
+
+    enum Change: Equatable {
+        case none
+        /// Memory was not short and is now.
+        case entered
+        /// Nothing is held back any more.
+        case left
+    }
+
+    struct Directive: Equatable {
+        var level: Int
+        /// New clients are refused.
+        var refuses: Bool
+        var change: Change
+        /// The allocator should give back what it can, for much of what is resident may be free.
+        var trims: Bool
+        var nextSample: TimeAmount
+    }
+
+    let markBytes: Int
+    private(set) var level = 0
+    private(set) var refuses = false
+    private var lastBytes = 0
+    private var fallDue: NIODeadline?
+    private var trimDue: NIODeadline?
+
+    init(markBytes: Int) {
+        self.markBytes = markBytes
+    }
+
+    mutating func onSample(residentBytes: Int, now: NIODeadline) -> Directive {
+        let before = self.level
+        if residentBytes > self.markBytes {
+            self.refuses = true
+            // What is being shed takes its time; while memory falls that is enough.
+            if residentBytes >= self.lastBytes { self.level = min(self.level + Self.rise, Self.levelMax) }
+            self.fallDue = now + Self.fallInterval
+        } else {
+            if residentBytes < self.markBytes - self.markBytes / 8 { self.refuses = false }
+            self.fall(residentBytes, now)
+        }
+        self.lastBytes = residentBytes
+        let trims = residentBytes > self.markBytes - self.markBytes / 16 && now >= self.trimDue ?? now
+        if trims { self.trimDue = now + Self.trimInterval }
+        return Directive(
+            level: self.level,
+            refuses: self.refuses,
+            change: before == 0 && self.level > 0 ? .entered : before > 0 && self.level == 0 ? .left : .none,
+            trims: trims,
+            nextSample: self.interval(residentBytes)
+        )
+    }
+
+    /// Where much is free the level falls faster.
+    private mutating func fall(_ residentBytes: Int, _ now: NIODeadline) {
+        guard self.level > 0, residentBytes < self.markBytes / 4 * 3, now >= self.fallDue ?? now else { return }
+        self.level = max(self.level - (residentBytes < self.markBytes / 2 ? 2 : 1), 0)
+        self.fallDue = now + Self.fallInterval
+    }
+
+    private func interval(_ residentBytes: Int) -> TimeAmount {
+        let milliseconds = (self.markBytes - residentBytes) / Self.bytesPerMillisecond
+        return min(max(.milliseconds(Int64(milliseconds)), Self.watchfulInterval), Self.calmInterval)
+    }
+}
