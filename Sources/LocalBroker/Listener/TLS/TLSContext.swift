@@ -4,6 +4,8 @@ import NIOSSL
 import Synchronization
 
 #if canImport(Glibc)
+// The module's use of Foundation, through the cryptographic libraries, makes the compiler find `stat` there.
+import CoreFoundation
 import Glibc
 #elseif canImport(Darwin)
 import Darwin
