@@ -4,8 +4,6 @@ import NIOSSL
 import Synchronization
 
 #if canImport(Glibc)
-// The module's use of Foundation, through the cryptographic libraries, makes the compiler find `stat` there.
-import CoreFoundation
 import Glibc
 #elseif canImport(Darwin)
 import Darwin
@@ -130,9 +128,22 @@ final class TLSContext: Sendable {
         guard access(path, R_OK) == 0 else {
             throw TLSFileError("the \(what) \(path) cannot be read: \(String(cString: strerror(errno)))")
         }
-        var status = stat()
-        guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+        guard Self.isFile(path) else {
             throw TLSFileError("the \(what) \(path) is not a file")
         }
+    }
+
+    /// Whether there is a file at a path, or behind a link there, that can be read from its beginning to its end: no
+    /// directory, and nothing that has no end. (The members of `stat` are in another module in each kind of build.)
+    private static func isFile(_ path: String) -> Bool {
+        let directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard directory < 0 else {
+            close(directory)
+            return false
+        }
+        let descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
+        guard descriptor >= 0 else { return false }
+        defer { close(descriptor) }
+        return lseek(descriptor, 0, SEEK_END) >= 0
     }
 }
