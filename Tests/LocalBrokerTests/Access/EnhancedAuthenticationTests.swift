@@ -139,7 +139,7 @@ struct EnhancedAuthenticationTests {
 
     @Test("the time for CONNECT covers the exchange")
     func timeout() async throws {
-        try await self.run(\.connectTimeoutSeconds, 1) { broker, _ in
+        try await self.run(\.connectTimeoutSeconds, 4) { broker, _ in
             let client = try await broker.client()
             try await client.send(.connect(Self.connect(self.alice.first)))
             _ = try await Self.challenge(client)

@@ -195,14 +195,16 @@ struct LoginTests {
         let isCancelled = Mutex(false)
         let judge = Judge { _ in
             isAsked.withLock { $0 = true }
-            await withTaskCancellationHandler {
-                while !Task.isCancelled { await Task.yield() }
-            } onCancel: {
-                isCancelled.withLock { $0 = true }
-            }
+            // It ends early only when the task is cancelled.
+            try? await Task.sleep(for: .seconds(3600))
+            isCancelled.withLock { $0 = Task.isCancelled }
             return .accept(AcceptedClient(userName: nil))
         }
-        try await TestBroker.run(.test { $0.access.authenticator = judge }) { broker in
+        let configuration = BrokerConfiguration.test {
+            $0.access.authenticator = judge
+            $0.access.decisionTimeoutSeconds = 3600
+        }
+        try await TestBroker.run(configuration) { broker in
             let client = try await broker.client()
             try await client.send(.connect(.test("a")))
             #expect(try await eventually { isAsked.withLock { $0 } })

@@ -52,7 +52,8 @@ struct WebSocketListenerTests {
     func slowRequest() async throws {
         try await Self.run(.test { $0.connectTimeoutSeconds = 1 }) { broker in
             let wire = try await TestWire(to: broker.address)
-            try await wire.send("GET /mqtt HTTP/1.1\r\nHost: h\r\n")
+            // It fails where a busy machine let the time pass before.
+            try? await wire.send("GET /mqtt HTTP/1.1\r\nHost: h\r\n")
             try await wire.expectClosed()
             #expect(broker.sessionCount == 0)
         }

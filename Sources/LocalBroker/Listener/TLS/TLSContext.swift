@@ -124,12 +124,13 @@ final class TLSContext: Sendable {
         }
     }
 
-    /// Reads a byte, as a folder too can be opened. Nothing that has no end is waited for.
+    /// Reads a byte, as a folder too can be opened, and asks for the end, which a pipe does not have. (Not by `stat`, whose
+    /// members are in another module in each kind of build.)
     private static func checkReadable(_ path: String, what: String) throws(TLSFileError) {
         let descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
         defer { if descriptor >= 0 { close(descriptor) } }
         var byte: UInt8 = 0
-        guard descriptor >= 0, read(descriptor, &byte, 1) >= 0 else {
+        guard descriptor >= 0, lseek(descriptor, 0, SEEK_END) >= 0, pread(descriptor, &byte, 1, 0) >= 0 else {
             throw TLSFileError("the \(what) \(path) cannot be read: \(String(cString: strerror(errno)))")
         }
     }
