@@ -99,7 +99,7 @@ def test_more_qos_2_messages_than_the_receive_maximum_end_the_connection(node):
         raw.try_send(b"".join(publish("a", qos=2, identifier=number) for number in range(1, maximum + 2)))
         for _ in range(maximum):
             assert raw.packet()[0] == PUBREC
-        assert raw.packet() == (DISCONNECT, b"\x93")
+        raw.expect_disconnect(0x93)
         raw.expect_end()
 
 
@@ -114,7 +114,7 @@ def test_a_client_that_sends_byte_by_byte_is_served(node, version):
             connect(unique("s"), version) + subscribe(topic, version=version) + publish(topic, b"x", version=version)
         ):
             raw.send(bytes([byte]))
-        assert [raw.packet()[0] for _ in range(3)] == [CONNACK, SUBACK, PUBLISH]
+        assert sorted(raw.packet()[0] for _ in range(3)) == sorted([CONNACK, SUBACK, PUBLISH])
 
 
 def test_packets_are_understood_wherever_they_are_split(node):

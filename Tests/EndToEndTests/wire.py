@@ -69,6 +69,14 @@ def unsubscribe(*filters, identifier=1, props=b"", version=5):
     return packet(UNSUBSCRIBE, body + b"".join(text(name) for name in filters))
 
 
+def expect_reason_string(content):
+    """These are the properties of a packet: none, or a reason string."""
+    if content not in (b"", b"\x00"):
+        size = len(content) - 4
+        assert content[:4] == bytes([size + 3, 0x1F]) + u16(size), content.hex()
+        assert content[4:].decode().isprintable()
+
+
 class Raw:
     """A connection that sends any bytes and reads whole packets."""
 
@@ -113,13 +121,12 @@ class Raw:
             if byte < 0x80:
                 return first[0], self._read(length)
 
-    def is_quiet(self, seconds):
-        """Whether nothing comes for so long."""
-        self.socket.settimeout(seconds)
-        try:
-            return self.socket.recv(1, socket.MSG_PEEK) is None
-        except TimeoutError:
-            return True
+    def expect_disconnect(self, code):
+        """DISCONNECT with this reason code, with or without a reason string, and then the end."""
+        first, body = self.packet()
+        assert (first, body[:1]) == (DISCONNECT, bytes([code])), f"{first} {body.hex()}"
+        expect_reason_string(body[1:])
+        self.expect_end()
 
     def expect_end(self, seconds=PATIENCE):
         """The broker closes, and says nothing before it does."""
