@@ -15,12 +15,14 @@ import pytest
 from dunlin import PATIENCE, Client, unique, until
 
 CONSUMERS = int(os.environ.get("DUNLIN_SLOW_CONSUMERS", "150"))
-SECONDS = float(os.environ.get("DUNLIN_SLOW_SECONDS", "6" if CONSUMERS < 1000 else "20"))
+SECONDS = float(os.environ.get("DUNLIN_SLOW_SECONDS", "6" if CONSUMERS < 1000 else "30"))
 MEBIBYTE = 1024 * 1024
-# Messages of 1 KiB in a second for each consumer, and how many come at once.
-RATE, BATCH = 2000, 16
+# Messages of 1 KiB in a second: 50 MiB for all consumers, far below what the broker can do while they still read.
+RATE = 50_000 / CONSUMERS
 # What may wait for one client times their number is far above this mark.
-MARK = (192 if CONSUMERS < 1000 else 512) * MEBIBYTE
+MARK = (128 if CONSUMERS < 1000 else 512) * MEBIBYTE
+# Milliseconds below which it is the machine's scheduler that is measured, on a machine that is shared in CI.
+NOISE = 20 if CONSUMERS < 1000 else 5
 
 
 def text(string):
@@ -75,7 +77,7 @@ class Publisher(threading.Thread):
     def __init__(self, node, topic, qos):
         super().__init__(daemon=True)
         head = text(topic) + (b"\x00\x01" if qos else b"")
-        self._packets = packet(0x30 | qos << 1, head + b"x" * 1024) * BATCH
+        self._packet = packet(0x30 | qos << 1, head + b"x" * 1024) 
         self._connection = connect(node, unique("flood"))
         self._connection.setblocking(False)
         self.sent = 0
@@ -85,7 +87,7 @@ class Publisher(threading.Thread):
     def run(self):
         due = time.monotonic()
         while not self._ends:
-            rest = memoryview(self._packets)
+            rest = memoryview(self._packet)
             while rest and not self._ends:
                 try:
                     count = self._connection.send(rest)
@@ -96,7 +98,7 @@ class Publisher(threading.Thread):
                 rest = rest[count:]
             with contextlib.suppress(BlockingIOError):
                 self._connection.recv(65536)
-            due = max(due + BATCH / RATE, time.monotonic() - 1)
+            due = max(due + 1 / RATE, time.monotonic() - 1)
             time.sleep(max(0, due - time.monotonic()))
 
     def close(self):
@@ -159,11 +161,13 @@ def test_a_storm_of_slow_consumers_harms_nobody_else(cluster, mqload, qos):
     )
     flood.close()
     assert memory.peak < MARK * 5 / 4
-    # Short of a few milliseconds it is the machine's scheduler that is measured.
-    assert disturbed < max(3 * undisturbed, 5)
+    assert disturbed < max(3 * undisturbed, NOISE)
     stuck.close()
     until(lambda: memory.now() < MARK / 2, "memory is given back", 30)
     memory.close()
-    # Whoever comes afterwards is served.
+    until(lambda: is_served(node), "clients are served again")
+
+
+def is_served(node):
     with Client(node) as client:
-        assert client.connack[0] == 0
+        return client.connack[0] == 0

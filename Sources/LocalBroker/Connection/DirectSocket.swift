@@ -1,3 +1,5 @@
+import NIOCore
+
 #if canImport(Glibc)
 import Glibc
 #elseif canImport(Darwin)
@@ -9,6 +11,21 @@ import Darwin
 /// Nearly every flush is one buffer that the socket takes whole. For that case the pipeline costs more than the system
 /// call's entry; what the socket does not take goes to NIO, which waits until it does.
 enum DirectSocket {
+    /// Bytes that the system takes from us for a client beyond what is on its way to it. What is above waits here, where it
+    /// is counted and has a bound; the system's own buffer would grow to some mebibytes, which count against a control
+    /// group's memory like ours. A fast client's window is not touched by it.
+    static let unsentBytesMax: SocketOptionValue = 256 * 1024
+
+    /// `TCP_NOTSENT_LOWAT`.
+    static var unsentLimit: NIOBSDSocket.Option {
+        #if canImport(Glibc)
+        // Swift's view of the C library lacks it.
+        NIOBSDSocket.Option(rawValue: 25)
+        #else
+        NIOBSDSocket.Option(rawValue: TCP_NOTSENT_LOWAT)
+        #endif
+    }
+
     enum Outcome: Equatable {
         /// So many bytes were taken, possibly none.
         case sent(Int)

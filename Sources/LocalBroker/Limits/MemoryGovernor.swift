@@ -31,7 +31,8 @@ struct MemoryGovernor: Sendable {
         /// New clients are refused.
         var refuses: Bool
         var change: Change
-        /// The allocator should give back what it can, for much of what is resident may be free.
+        /// Nothing else has helped: the allocator should give back what it can, for much of what is resident may be free. Who
+        /// allocates has to wait meanwhile.
         var trims: Bool
         var nextSample: TimeAmount
     }
@@ -59,7 +60,7 @@ struct MemoryGovernor: Sendable {
             self.fall(residentBytes, now)
         }
         self.lastBytes = residentBytes
-        let trims = residentBytes > self.markBytes - self.markBytes / 16 && now >= self.trimDue ?? now
+        let trims = residentBytes > self.markBytes && self.level == Self.levelMax && now >= self.trimDue ?? now
         if trims { self.trimDue = now + Self.trimInterval }
         return Directive(
             level: self.level,

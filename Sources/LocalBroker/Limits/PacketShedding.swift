@@ -17,8 +17,10 @@ enum PacketShedding {
         version: ProtocolVersion,
         keepBytes: Int
     ) -> (kept: ByteBuffer, count: Int) {
-        // Rarely is less than this left, and never much more.
-        var kept = ByteBufferAllocator().buffer(capacity: min(keepBytes, buffer.readableBytes))
+        // Its client does not read, so it will grow again.
+        var kept = ByteBufferAllocator().buffer(
+            capacity: max(min(keepBytes, buffer.readableBytes), ProcessMemory.largeBlockBytes)
+        )
         var count = 0
         buffer.withUnsafeReadableBytes { bytes in
             let span = bytes.bytes

@@ -52,6 +52,8 @@ final class Shard {
     private var outboxes: [Outbox]
     private var outboxesTouched: UInt64 = 0
     private var dirtyConnections: [Connection] = []
+    /// Those of earlier ticks that have not had their turn yet.
+    private var lateConnections: [Connection] = []
     private var overdueConnections: [Connection] = []
     private var dirtyOutlets: [PeerOutlet] = []
     private var spareBuffers: [ByteBuffer] = []
@@ -76,6 +78,9 @@ final class Shard {
     /// Nothing is noted for later than this; who waits longer is looked at and noted again. So what is left of clients that
     /// come and go does not pile up for as long as they asked their sessions to be kept.
     static let timerReachSeconds = 60
+
+    /// Connections written to in one go, and as many of those that are late.
+    private static let flushesMax = 128
 
     init(index: Int, eventLoop: any EventLoop, shared: BrokerShared) {
         eventLoop.preconditionInEventLoop()
@@ -174,22 +179,42 @@ final class Shard {
         }
         self.dirtyOutlets.removeAll(keepingCapacity: true)
         self.flushOverdue()
-        // A flush may close its connection, and that may publish a will and make others dirty: those wait for the next.
-        let dirty = self.dirtyConnections
-        self.dirtyConnections = []
-        for connection in dirty {
-            connection.isDirty = false
-            connection.flush()
-            connection.pump()
-        }
-        if self.dirtyConnections.isEmpty {
-            self.dirtyConnections = dirty
-            self.dirtyConnections.removeAll(keepingCapacity: true)
-        }
+        self.flushDirty()
         if self.isInTable, self.outboxesTouched == 0 {
             self.isInTable = false
             self.reader.leave()
         }
+    }
+
+    /// Writes to the connections of this tick, or to a part of them: a write takes ten microseconds and a message may have a
+    /// hundred thousand receivers, so others are read from in between.
+    private func flushDirty() {
+        // A flush may close its connection, and that may publish a will and make others dirty: those wait for the next.
+        let dirty = self.dirtyConnections
+        self.dirtyConnections = []
+        var late = self.lateConnections
+        self.lateConnections = []
+        for connection in dirty.prefix(Self.flushesMax) { self.flush(connection) }
+        // Late ones have their share, and who was made dirty by one message waits for no other with as many receivers.
+        for connection in late.prefix(Self.flushesMax) { self.flush(connection) }
+        late.removeFirst(min(Self.flushesMax, late.count))
+        late += dirty.dropFirst(Self.flushesMax)
+        self.lateConnections = late
+        if self.dirtyConnections.isEmpty {
+            self.dirtyConnections = dirty
+            self.dirtyConnections.removeAll(keepingCapacity: true)
+        }
+        guard !late.isEmpty, !self.isTickScheduled else { return }
+        self.isTickScheduled = true
+        self.updateClocks()
+        // Not at once: a loop looks at its sockets only when no task is ready.
+        self.eventLoop.scheduleTask(in: .microseconds(20), self.tickEnd)
+    }
+
+    private func flush(_ connection: Connection) {
+        connection.isDirty = false
+        connection.flush()
+        connection.pump()
     }
 
     private func updateClocks() {
