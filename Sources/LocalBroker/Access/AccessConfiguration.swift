@@ -34,7 +34,8 @@ public struct AccessConfiguration: Sendable {
 
 /// How JSON Web Tokens (RFC 7519) are judged. At least one file is needed.
 public struct JWTConfiguration: Sendable {
-    /// A file whose content, without line ends at its end, is the secret of HS256, HS384 and HS512: at least 32 bytes.
+    /// A file whose content, without line ends at its end, is a secret: at least 32 bytes for HS256, 48 for HS384
+    /// too, 64 for HS512 too.
     public var secretFile: String?
     /// Files with public keys: PEM (RSA for RS256 to PS512, P-256, P-384 and P-521 for ES256 to ES512, Ed25519 for
     /// EdDSA), or JSON Web Key Sets.

@@ -60,7 +60,11 @@ struct JWTKeySet: Sendable {
             throw AccessFileError("a secret for tokens has at least \(Self.secretBytesMin) bytes")
         }
         let key = HMACKey(from: secret)
-        for (name, digest) in [("HS256", DigestAlgorithm.sha256), ("HS384", .sha384), ("HS512", .sha512)] {
+        // A secret is at least as long as the digest it is used with (RFC 7518, section 3.2).
+        for (name, digest, bytesMin) in [
+            ("HS256", DigestAlgorithm.sha256, 32), ("HS384", .sha384, 48), ("HS512", .sha512, 64),
+        ]
+        where secret.count >= bytesMin {
             self.add(name, nil, material: secret) { await $0.add(hmac: key, digestAlgorithm: digest) }
         }
     }

@@ -41,6 +41,27 @@ struct ConnectionCoreTests {
         #expect(self.core(.connected).onPacket(type) == connected)
     }
 
+    @Test(
+        "between AUTH to the client and its answer only AUTH and DISCONNECT are taken",
+        arguments: PacketType.allCases
+    )
+    func authenticating(type: PacketType) {
+        var core = self.core(.connecting)
+        core.onChallenge()
+        let isAllowed = type == .auth || type == .disconnect
+        let requirement = Self.serverOnly.contains(type) ? "MQTT 2.1.2" : "MQTT-3.1.2-30"
+        #expect(core.onPacket(type) == (isAllowed ? .handle : .refuse(.protocolError, requirement: requirement)))
+        core.onAnswer()
+        #expect(core.phase == .connecting)
+    }
+
+    @Test("a client that named a method may authenticate again")
+    func again() {
+        var core = self.core(.connecting)
+        core.onConnected(keepAliveSeconds: 0, mayAuthenticateAgain: true)
+        #expect(core.onPacket(.auth) == .handle)
+    }
+
     @Test("one and a half keep-alives are allowed in silence, rounded up, and 0 means for ever")
     func silence() {
         for (keepAlive, limit) in [(0, 0), (1, 2), (10, 15), (11, 17), (65_535, 98_303)] as [(UInt16, Int)] {

@@ -1,3 +1,4 @@
+import Foundation
 import Logging
 import NIOCore
 import NIOSSL
@@ -128,8 +129,10 @@ final class TLSContext: Sendable {
         guard access(path, R_OK) == 0 else {
             throw TLSFileError("the \(what) \(path) cannot be read: \(String(cString: strerror(errno)))")
         }
-        var status = stat()
-        guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+        // `attributesOfItem` does not follow a link. Why it fails does not matter: the file can be read, so it is there.
+        let target = URL(fileURLWithPath: path).resolvingSymlinksInPath().path
+        let attributes = try? FileManager.default.attributesOfItem(atPath: target)
+        guard attributes?[.type] as? FileAttributeType == .typeRegular else {
             throw TLSFileError("the \(what) \(path) is not a file")
         }
     }

@@ -1,0 +1,214 @@
+import NIOCore
+import Protocol
+import Synchronization
+import Testing
+
+@testable import LocalBroker
+
+@Suite("Who may connect")
+struct LoginTests {
+    @Test(
+        "the right password connects, a wrong one, none, or another user's does not",
+        arguments: [ProtocolVersion.v311, .v5]
+    )
+    func passwords(version: ProtocolVersion) async throws {
+        try await TestFiles.run { files in
+            try await TestBroker.run(.access(passwords: files.writePasswords("alice", "bob"))) { broker in
+                for _ in 0..<2 { try await broker.user("alice", version).disconnect() }
+                for (user, password) in [("alice", "bobpw"), ("eve", "evepw"), ("alice", ""), ("", "alicepw")] {
+                    let connect = Connect.credentials(user, password, version)
+                    try await broker.expectRefused(connect, .badUserNameOrPassword)
+                }
+                try await broker.expectRefused(.credentials("alice", nil, version), .badUserNameOrPassword)
+                #expect(await broker.statistics.connectionsRefused == 5)
+            }
+        }
+    }
+
+    @Test("with a password file a client without credentials is refused", arguments: [ProtocolVersion.v311, .v5])
+    func anonymous(version: ProtocolVersion) async throws {
+        try await TestFiles.run { files in
+            try await TestBroker.run(.access(passwords: files.writePasswords("alice"))) { broker in
+                try await broker.expectRefused(.test("a", version), .notAuthorized)
+            }
+        }
+    }
+
+    @Test("a listener's own policy lets anonymous clients in; wrong credentials are refused all the same")
+    func policy() async throws {
+        try await TestFiles.run { files in
+            for policy in [BrokerConfiguration.AnonymousPolicy.everyone, .privateAddresses] {
+                let configuration = try BrokerConfiguration.access(passwords: files.writePasswords("alice")) {
+                    $0.listeners[0].anonymous = policy
+                }
+                try await TestBroker.run(configuration) { broker in
+                    _ = try await broker.connect("a")
+                    try await broker.expectRefused(.credentials("alice", "x"), .badUserNameOrPassword)
+                }
+            }
+        }
+    }
+
+    @Test("a listener that serves nobody without credentials serves nobody where there are none")
+    func nobody() async throws {
+        try await TestBroker.run(.test { $0.listeners[0].anonymous = .nobody }) { broker in
+            try await broker.expectRefused(.test("a"), .notAuthorized)
+            try await broker.expectRefused(.credentials("alice", "x"), .notAuthorized)
+        }
+    }
+
+    @Test("without authentication credentials are not looked at")
+    func open() async throws {
+        try await TestBroker.run { broker in
+            let (_, answer) = try await broker.answer(.credentials("alice", "x"))
+            #expect(answer.reason == .success)
+        }
+    }
+
+    @Test(
+        "when too many clients are being judged the next is told that the server is busy",
+        arguments: [ProtocolVersion.v311, .v5]
+    )
+    func busy(version: ProtocolVersion) async throws {
+        try await TestFiles.run { files in
+            let configuration = try BrokerConfiguration.access(passwords: files.writePasswords("alice")) {
+                $0.access.maximumPendingDecisions = 0
+            }
+            try await TestBroker.run(configuration) { broker in
+                let connect = Connect.credentials("alice", "alicepw", version)
+                try await broker.expectRefused(connect, version == .v5 ? .serverBusy : .serverUnavailable)
+            }
+        }
+    }
+
+    @Test("what a client sends behind CONNECT waits until its password is judged")
+    func early() async throws {
+        try await TestFiles.run { files in
+            try await TestBroker.run(.access(passwords: files.writePasswords("alice"))) { broker in
+                let client = try await broker.client()
+                try await client.send(.connect(.credentials("alice", "alicepw")), .pingReq)
+                guard case .connAck(let answer) = try await client.next() else { throw TestClient.Failure.closed }
+                #expect(answer.reason == .success)
+                try await client.expect(.pingResp)
+            }
+        }
+    }
+
+    @Test("a file that is wrong or missing does not let the broker start, and is named")
+    func wrongFile() async throws {
+        try await TestFiles.run { files in
+            let wrong = try files.write("wrong", "alice\n")
+            let short = try files.write("short", "secret")
+            var configurations = [
+                BrokerConfiguration.access(passwords: wrong), .access(rules: wrong),
+                .access(passwords: files.directory + "missing"), .access(rules: files.directory + "missing"),
+            ]
+            configurations.append(
+                .test {
+                    $0.access.jwt = JWTConfiguration()
+                    $0.access.jwt?.secretFile = short
+                }
+            )
+            configurations.append(.test { $0.access.jwt = JWTConfiguration() })
+            for configuration in configurations {
+                await #expect(throws: BrokerError.self) { try await Broker.start(configuration: configuration) }
+            }
+            await #expect {
+                try await Broker.start(configuration: .access(passwords: wrong))
+            } throws: { error in
+                "\(error)".contains(wrong) && "\(error)".contains("line 1")
+            }
+        }
+    }
+
+    // MARK: The embedder's judge
+
+    private final class Judge: Authenticator {
+        let body: @Sendable (AuthenticationRequest) async -> AuthenticationDecision
+        let asked = Mutex<[AuthenticationRequest]>([])
+
+        init(_ body: @escaping @Sendable (AuthenticationRequest) async -> AuthenticationDecision) { self.body = body }
+
+        func authenticate(_ request: AuthenticationRequest) async -> AuthenticationDecision {
+            self.asked.withLock { $0.append(request) }
+            return await self.body(request)
+        }
+    }
+
+    @Test("an authenticator accepts, refuses with its own reason, and passes on to the password file")
+    func authenticator() async throws {
+        try await TestFiles.run { files in
+            let judge = Judge { request in
+                switch request.userName {
+                case "good": .accept(AcceptedClient(userName: "renamed", grant: TopicGrant(publish: ["%u/%c"])))
+                case "banned": .refuse(.banned)
+                case "odd": .refuse(.success)
+                case "wrong": .accept(AcceptedClient(userName: "wrong", grant: TopicGrant(publish: ["a/#/b"])))
+                default: .pass
+                }
+            }
+            let configuration = try BrokerConfiguration.access(passwords: files.writePasswords("alice")) {
+                $0.access.authenticator = judge
+            }
+            try await TestBroker.run(configuration) { broker in
+                let (client, answer) = try await broker.answer(.credentials("good", nil, id: "c1"))
+                #expect(answer.reason == .success)
+                try await client.publish("renamed/c1", "x")
+                try await client.send(.message("good/c1", "x", .atLeastOnce, id: 9))
+                try await client.expect(.ack(Ack(.pubAck, packetID: 9, reason: .notAuthorized)))
+                try await broker.expectRefused(.credentials("banned", nil), .banned)
+                try await broker.expectRefused(.credentials("odd", nil), .notAuthorized)
+                try await broker.expectRefused(.credentials("wrong", nil), .notAuthorized)
+                try await broker.user("alice").disconnect()
+                try await broker.expectRefused(.credentials("alice", "x"), .badUserNameOrPassword)
+                try await broker.expectRefused(.test("a"), .notAuthorized)
+                let first = try #require(judge.asked.withLock { $0.first })
+                #expect(first.clientID == "c1" && first.version == .v5 && first.listener == "mqtt")
+                #expect(first.remoteAddress?.ipAddress == "127.0.0.1")
+            }
+        }
+    }
+
+    @Test("an authenticator that never answers is waited for a bounded time, and others are served meanwhile")
+    func silentAuthenticator() async throws {
+        let judge = Judge { request in
+            guard request.userName == "slow" else { return .accept(AcceptedClient(userName: nil)) }
+            await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
+            return .pass
+        }
+        let configuration = BrokerConfiguration.test {
+            $0.access.authenticator = judge
+            $0.access.decisionTimeoutSeconds = 1
+        }
+        try await TestBroker.run(configuration) { broker in
+            let slow = try await broker.client()
+            try await slow.send(.connect(.credentials("slow", nil)))
+            _ = try await broker.connect("a")
+            try await slow.expect(.connAck(ConnAck(sessionPresent: false, reason: .serverBusy)))
+            try await slow.expectClosed()
+        }
+    }
+
+    @Test("a client that goes away while it is judged leaves nothing behind")
+    func abandoned() async throws {
+        let isAsked = Mutex(false)
+        let isCancelled = Mutex(false)
+        let judge = Judge { _ in
+            isAsked.withLock { $0 = true }
+            await withTaskCancellationHandler {
+                while !Task.isCancelled { await Task.yield() }
+            } onCancel: {
+                isCancelled.withLock { $0 = true }
+            }
+            return .accept(AcceptedClient(userName: nil))
+        }
+        try await TestBroker.run(.test { $0.access.authenticator = judge }) { broker in
+            let client = try await broker.client()
+            try await client.send(.connect(.test("a")))
+            #expect(try await eventually { isAsked.withLock { $0 } })
+            try await client.abort()
+            #expect(try await eventually { isCancelled.withLock { $0 } })
+            #expect(broker.sessionCount == 0)
+        }
+    }
+}
