@@ -194,11 +194,9 @@ def test_a_wrong_frame_closes_with_its_code(node, witness, case):
         raw.connect(unique("web"))
         raw.expect_ping()
         raw.send_raw(case.data + frame(BINARY, publish(witness.topic, b"behind a wrong frame")))
-        if case.name == "a continuation after the end":
-            assert raw.packet() == (PINGRESP, b"")
         opcode, payload = raw.frame()
         while opcode == BINARY:
-            # MQTT's own goodbye may come first.
+            # The answer to what came before it, or MQTT's own goodbye, may come first.
             opcode, payload = raw.frame()
         assert (opcode, payload[:2]) == (CLOSE, u16(case.code)), f"{opcode} {payload.hex()}"
         assert raw.socket.recv(1) == b""
