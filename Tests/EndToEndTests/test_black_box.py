@@ -4,25 +4,45 @@ import time
 
 import pytest
 
+from certificates import make_authority
 from dunlin import unique, until
 from mqtt5 import Endpoint, Mosquitto, Peer, mosquitto
 
-LISTENERS = ["mqtt"]
+ADDRESS = "127.0.0.1"
+LISTENERS = ["mqtt", "mqtts", "ws", "wss"]
 
 
 @pytest.fixture(scope="module")
-def node(shared_cluster):
-    return shared_cluster.node()
+def authority(tmp_path_factory):
+    return make_authority(tmp_path_factory.mktemp("authority"), [ADDRESS])
+
+
+@pytest.fixture(scope="module")
+def node(shared_cluster, authority):
+    ports = {listener: 0 for listener in LISTENERS}
+    return shared_cluster.node(flags=authority.flags, address=ADDRESS, ports=ports)
+
+
+def make_endpoint(node, authority, listener):
+    return Endpoint(node, listener, authority.certificate if listener in ("mqtts", "wss") else None)
 
 
 @pytest.fixture(params=LISTENERS)
-def endpoint(request, node):
-    return Endpoint(node, request.param)
+def endpoint(request, node, authority):
+    """Each listener, for paho."""
+    return make_endpoint(node, authority, request.param)
 
 
 @pytest.fixture
 def plain(node):
+    """One listener, for what takes its time."""
     return Endpoint(node)
+
+
+@pytest.fixture(params=["mqtt", "mqtts"])
+def direct(request, node, authority):
+    """Each listener that mosquitto's tools speak to."""
+    return make_endpoint(node, authority, request.param)
 
 
 # MARK: Messages
@@ -42,11 +62,11 @@ def test_a_request_finds_its_answer(endpoint):
         assert (answer.payload, answer.properties.CorrelationData) == (b"4", b"\x00\x01")
 
 
-def test_mosquitto_rr_gets_its_answer(plain):
+def test_mosquitto_rr_gets_its_answer(direct):
     question, answers = unique("question"), unique("answers")
-    with Peer(plain) as service:
+    with Peer(direct) as service:
         service.subscribe(question, 1)
-        with Mosquitto("rr", plain, "-t", question, "-e", answers, "-m", "ping", "-q", "1", "-W", "10") as asker:
+        with Mosquitto("rr", direct, "-t", question, "-e", answers, "-m", "ping", "-q", "1", "-W", "10") as asker:
             request = service.receive()
             assert request.payload == b"ping"
             service.publish(request.properties.ResponseTopic, b"pong", qos=1)
@@ -65,7 +85,7 @@ def test_user_properties_and_content_type_go_through(endpoint, qos):
         assert content.PayloadFormatIndicator == 1
 
 
-def test_mosquitto_pubs_properties_reach_mosquitto_sub(plain):
+def test_mosquitto_pubs_properties_reach_mosquitto_sub(direct):
     topic = unique("properties")
     content = []
     for name, *value in (
@@ -76,23 +96,23 @@ def test_mosquitto_pubs_properties_reach_mosquitto_sub(plain):
     ):
         content += ["-D", "publish", name, *value]
     # Retained, so that nothing depends on who comes first.
-    mosquitto("pub", plain, "-t", topic, "-m", "a,b", "-r", "-q", "1", *content)
+    mosquitto("pub", direct, "-t", topic, "-m", "a,b", "-r", "-q", "1", *content)
     arguments = ["-t", topic, "-C", "1", "-W", "10", "-F", "%t|%p|%C|%R|%D|%P"]
-    assert mosquitto("sub", plain, *arguments) == [f"{topic}|a,b|text/csv|answers|42|k:v"]
-    mosquitto("pub", plain, "-t", topic, "-n", "-r", "-q", "1")
+    assert mosquitto("sub", direct, *arguments) == [f"{topic}|a,b|text/csv|answers|42|k:v"]
+    mosquitto("pub", direct, "-t", topic, "-n", "-r", "-q", "1")
 
 
-def test_a_message_expires_while_its_receiver_is_away(endpoint):
+def test_a_message_expires_while_its_receiver_is_away(plain):
     name, topic = unique("away"), unique("expiry")
-    with Peer(endpoint, name, SessionExpiryInterval=60) as subscriber:
+    with Peer(plain, name, SessionExpiryInterval=60) as subscriber:
         subscriber.subscribe(topic, 1)
-    with Peer(endpoint) as publisher:
+    with Peer(plain) as publisher:
         publisher.publish(topic, b"short", qos=1, MessageExpiryInterval=1)
         publisher.publish(topic, b"long", qos=1, MessageExpiryInterval=60)
         publisher.publish(topic, b"for ever", qos=1)
         end = time.monotonic() + 2
         until(lambda: time.monotonic() > end, "the expiry")
-    with Peer(endpoint, name, clean=False, SessionExpiryInterval=60) as subscriber:
+    with Peer(plain, name, clean=False, SessionExpiryInterval=60) as subscriber:
         assert subscriber.session_present
         message = subscriber.receive()
         assert message.payload == b"long" and 50 <= message.properties.MessageExpiryInterval <= 59
@@ -100,14 +120,14 @@ def test_a_message_expires_while_its_receiver_is_away(endpoint):
         assert message.payload == b"for ever" and not hasattr(message.properties, "MessageExpiryInterval")
 
 
-def test_lines_and_large_payloads_of_mosquitto_pub_arrive(plain):
+def test_lines_and_large_payloads_of_mosquitto_pub_arrive(direct):
     topic = unique("lines")
     lines = [f"line {number}" for number in range(1000)]
-    with Peer(plain) as subscriber:
+    with Peer(direct) as subscriber:
         subscriber.subscribe(topic, 2)
-        mosquitto("pub", plain, "-t", topic, "-q", "2", "-l", stdin="\n".join(lines) + "\n")
+        mosquitto("pub", direct, "-t", topic, "-q", "2", "-l", stdin="\n".join(lines) + "\n")
         assert [subscriber.receive().payload.decode() for _ in lines] == lines
-        mosquitto("pub", plain, "-t", topic, "-q", "1", "-s", stdin="x" * 1_000_000)
+        mosquitto("pub", direct, "-t", topic, "-q", "1", "-s", stdin="x" * 1_000_000)
         assert len(subscriber.receive().payload) == 1_000_000
 
 
@@ -130,13 +150,13 @@ def test_retain_handling_says_when_retained_messages_are_sent(endpoint):
         client.publish(topic, b"", qos=1, retain=True)
 
 
-def test_mosquitto_sub_gets_retained_messages_as_it_asks(plain):
+def test_mosquitto_sub_gets_retained_messages_as_it_asks(direct):
     topic = unique("handling")
-    mosquitto("pub", plain, "-t", topic, "-m", "kept", "-r", "-q", "1")
-    assert mosquitto("sub", plain, "-t", topic, "-C", "1", "-F", "%r|%p") == ["1|kept"]
-    assert mosquitto("sub", plain, "-t", topic, "--retained-only", "-C", "1", "-W", "5") == ["kept"]
-    mosquitto("pub", plain, "-t", topic, "-n", "-r", "-q", "1")
-    with Peer(plain) as client:
+    mosquitto("pub", direct, "-t", topic, "-m", "kept", "-r", "-q", "1")
+    assert mosquitto("sub", direct, "-t", topic, "-C", "1", "-F", "%r|%p") == ["1|kept"]
+    assert mosquitto("sub", direct, "-t", topic, "--retained-only", "-C", "1", "-W", "5") == ["kept"]
+    mosquitto("pub", direct, "-t", topic, "-n", "-r", "-q", "1")
+    with Peer(direct) as client:
         client.subscribe(topic)
         client.expect_nothing()
 
@@ -213,12 +233,12 @@ def test_work_of_a_member_that_leaves_goes_to_the_others(endpoint):
 # MARK: Connections
 
 
-def test_a_session_lives_as_long_as_its_expiry(endpoint):
+def test_a_session_lives_as_long_as_its_expiry(plain):
     name, topic = unique("session"), unique("kept")
-    with Peer(endpoint, name, SessionExpiryInterval=60) as client:
+    with Peer(plain, name, SessionExpiryInterval=60) as client:
         assert not client.session_present
         client.subscribe(topic, 1)
-    with Peer(endpoint, name, clean=False, SessionExpiryInterval=60) as client:
+    with Peer(plain, name, clean=False, SessionExpiryInterval=60) as client:
         assert client.session_present
         client.publish(topic, b"still subscribed", qos=1)
         assert client.receive().payload == b"still subscribed"
@@ -226,18 +246,18 @@ def test_a_session_lives_as_long_as_its_expiry(endpoint):
         client.close(SessionExpiryInterval=1)
     end = time.monotonic() + 3
     until(lambda: time.monotonic() > end, "the session's expiry")
-    with Peer(endpoint, name, clean=False) as client:
+    with Peer(plain, name, clean=False) as client:
         assert not client.session_present
 
 
-def test_a_will_waits_for_its_delay(endpoint):
+def test_a_will_waits_for_its_delay(plain):
     topic, name = unique("will"), unique("mortal")
     will = {"topic": topic, "payload": "gone", "qos": 1, "properties": {"WillDelayInterval": 2}}
-    with Peer(endpoint) as watcher:
+    with Peer(plain) as watcher:
         watcher.subscribe(topic, 1)
-        Peer(endpoint, name, will=will, SessionExpiryInterval=60).drop()
+        Peer(plain, name, will=will, SessionExpiryInterval=60).drop()
         # Back in time: no will.
-        again = Peer(endpoint, name, clean=False, will=will, SessionExpiryInterval=60)
+        again = Peer(plain, name, clean=False, will=will, SessionExpiryInterval=60)
         assert again.session_present
         began = time.monotonic()
         again.drop()

@@ -126,8 +126,9 @@ def test_a_client_that_sends_byte_by_byte_is_served(node, version):
             connect(unique("s"), version) + subscribe(topic, version=version) + publish(topic, b"x", version=version)
         ):
             raw.send(bytes([byte]))
-        # The message may come before SUBACK. (MQTT 5, section 3.8.4)
-        assert sorted(raw.packet()[0] for _ in range(3)) == sorted([CONNACK, SUBACK, PUBLISH])
+        assert raw.packet()[0] == CONNACK
+        # What matches may come before SUBACK. (MQTT 5, section 3.8.4)
+        assert sorted(raw.packet()[0] for _ in range(2)) == [PUBLISH, SUBACK]
 
 
 # [MQTT-3.1.2-22]
@@ -182,8 +183,9 @@ def test_a_topic_may_have_65535_bytes(node):
     topic = "t" * 65_535
     with Raw(node.mqtt) as raw:
         raw.connect(unique("long"))
-        raw.send(subscribe(topic) + publish(topic, b"x"))
+        raw.send(subscribe(topic))
         assert raw.packet()[0] == SUBACK
+        raw.send(publish(topic, b"x"))
         assert raw.packet() == (PUBLISH, text(topic) + b"\x00x")
 
 
@@ -192,8 +194,9 @@ def test_ten_thousand_user_properties_go_through_in_order(node):
     content = b"".join(b"\x26" + text(f"k{number % 7}") + text(f"v{number}") for number in range(10_000))
     with Raw(node.mqtt) as raw:
         raw.connect(unique("owner"), props=content)
-        raw.send(subscribe(topic, props=content) + publish(topic, b"x", props=content))
+        raw.send(subscribe(topic, props=content))
         assert raw.packet()[0] == SUBACK
+        raw.send(publish(topic, b"x", props=content))
         assert raw.packet() == (PUBLISH, text(topic) + properties(content) + b"x")
 
 
