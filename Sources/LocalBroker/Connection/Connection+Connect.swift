@@ -29,7 +29,10 @@ extension Connection {
             wantsResponseInformation: connect.properties.requestResponseInformation ?? false
         )
         let aliases = min(connect.properties.topicAliasMaximum ?? 0, configuration.outboundTopicAliasMaximum)
-        if aliases > 0 { self.outboundAliases = OutboundAliases(count: Int(aliases)) }
+        if aliases > 0 {
+            self.outboundAliases = OutboundAliases(count: Int(aliases))
+            self.usesAliases = true
+        }
         self.maximumPacketSize = connect.properties.maximumPacketSize.map(Int.init) ?? .max
         self.maximumPacketSize = min(self.maximumPacketSize, FrameScanner.packetSizeMax)
         if let will = connect.will { self.will = try StoredWill(will) }

@@ -62,12 +62,31 @@ extension Connection {
     ) throws(ProtocolError) {
         guard let session = self.session else { return }
         self.shard.statistics.messagesReceived &+= 1
-        var message = self.view(of: publish, span, bytes)
+        let message = self.view(of: publish, span, bytes)
+        guard publish.topicAlias == 0, bytes[publish.topicStart] != UInt8(ascii: "$") else {
+            try self.onUncommonPublish(publish, message, session)
+            return
+        }
+        try self.take(publish, message, session)
+    }
+
+    /// Its topic is an alias, or gets one, or may be one of the broker's own.
+    private func onUncommonPublish(
+        _ publish: PublishView,
+        _ message: MessageView,
+        _ session: Session
+    ) throws(ProtocolError) {
+        var message = message
         if publish.topicAlias != 0 { try self.resolveAlias(of: publish, in: &message) }
         if message.isSystemTopic {
             self.refuse(publish, .notAuthorized, "topics below $SYS belong to the broker")
-            return
+        } else {
+            try self.take(publish, message, session)
         }
+    }
+
+    /// Routes a message whose topic is known, and answers.
+    private func take(_ publish: PublishView, _ message: MessageView, _ session: Session) throws(ProtocolError) {
         switch publish.qos {
         case .atMostOnce:
             self.shard.publish(message, from: self, publisher: session, scope: .everyone)

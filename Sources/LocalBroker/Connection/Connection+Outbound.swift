@@ -18,18 +18,39 @@ extension Connection {
             self.shard.statistics.droppedExpired += 1
             return
         }
-        var header = PublishHeader(
+        let header = PublishHeader(
             version: self.version,
             qos: .atMostOnce,
             retain: retain,
             messageExpiryInterval: expiry,
             subscriptionIdentifier: subscriptionIdentifier
         )
-        let outgoing = self.outboundAliases == nil ? message : self.withAlias(message, &header)
-        guard self.takes(header.encodedLength(of: outgoing)) else { return }
+        guard !self.usesAliases else {
+            self.sendWithAlias(message, header) { self.takes($0) }
+            return
+        }
+        guard self.takes(header.encodedLength(of: message)) else { return }
+        self.shard.statistics.messagesSent &+= 1
+        self.append { header.encode(message, into: &$0) }
+    }
+
+    /// Sends a message to a client that takes aliases, if its size is right; false if it is not.
+    @discardableResult
+    private func sendWithAlias(
+        _ message: MessageView,
+        _ header: PublishHeader,
+        if isRight: (_ size: Int) -> Bool
+    ) -> Bool {
+        var header = header
+        let outgoing = self.withAlias(message, &header)
+        guard isRight(header.encodedLength(of: outgoing)) else { return false }
         self.shard.statistics.messagesSent &+= 1
         self.append { header.encode(outgoing, into: &$0) }
-        if header.topicAlias != 0 { self.commitAlias(header.topicAlias, message, outgoing) }
+        // Only now is the alias on its way to the client.
+        if header.topicAlias != 0, !outgoing.topic.isEmpty {
+            self.outboundAliases?.commit(header.topicAlias, message.topic)
+        }
+        return true
     }
 
     /// Chooses whether the topic goes as an alias, with a new one, or alone; the message as it is to be encoded.
@@ -43,11 +64,6 @@ extension Connection {
         case OutboundAliases.Choice.none?, nil: break
         }
         return outgoing
-    }
-
-    /// A packet with an alias is on its way, so the client will know it.
-    private func commitAlias(_ alias: UInt16, _ message: MessageView, _ outgoing: MessageView) {
-        if !outgoing.topic.isEmpty { self.outboundAliases?.commit(alias, message.topic) }
     }
 
     private func takes(_ size: Int) -> Bool {
@@ -93,7 +109,7 @@ extension Connection {
             self.shard.statistics.droppedExpired += 1
             return false
         }
-        var header = PublishHeader(
+        let header = PublishHeader(
             version: self.version,
             qos: entry.qos,
             dup: isDuplicate,
@@ -102,15 +118,21 @@ extension Connection {
             messageExpiryInterval: expiry,
             subscriptionIdentifier: entry.subscriptionIdentifier
         )
-        let outgoing = self.outboundAliases == nil ? message : self.withAlias(message, &header)
-        guard header.encodedLength(of: outgoing) <= self.maximumPacketSize else {
+        guard self.sendIfTaken(message, header) else {
             self.shard.statistics.droppedTooLarge += 1
             return false
         }
-        self.shard.statistics.messagesSent &+= 1
         self.messagesTaken &+= 1
-        self.append { header.encode(outgoing, into: &$0) }
-        if header.topicAlias != 0 { self.commitAlias(header.topicAlias, message, outgoing) }
+        return true
+    }
+
+    private func sendIfTaken(_ message: MessageView, _ header: PublishHeader) -> Bool {
+        guard !self.usesAliases else {
+            return self.sendWithAlias(message, header) { $0 <= self.maximumPacketSize }
+        }
+        guard header.encodedLength(of: message) <= self.maximumPacketSize else { return false }
+        self.shard.statistics.messagesSent &+= 1
+        self.append { header.encode(message, into: &$0) }
         return true
     }
 }

@@ -29,6 +29,8 @@ final class Connection: ChannelInboundHandler {
     var inboundAliases = InboundAliases()
     /// Nil for a client that takes no aliases.
     var outboundAliases: OutboundAliases?
+    /// Whether there are any: asked for each message, so a plain field.
+    var usesAliases = false
     /// What CONNECT asked for.
     var connect = AcceptedConnect()
     /// QoS 2 messages of the client that may be unreleased. MQTT 3 knows no limit but the number of identifiers; what an

@@ -18,13 +18,16 @@ extension Shard {
     ///   - source: the publisher's connection, to be slowed if its messages cannot be taken in; nil where the publisher is
     ///     not a client of this shard.
     ///   - publisher: the session that published, whose subscriptions with No Local do not match. [MQTT-3.8.3-3]
-    /// - Returns: false if a retained message was refused because the store is full.
+    /// - Returns: false if a retained message was refused because the store is full. Where the publisher cannot be told,
+    ///   it is delivered all the same, to those who are there.
     @discardableResult
     func publish(_ message: MessageView, from source: Connection?, publisher: Session?, scope: Scope) -> Bool {
         var message = message
         var isStored = true
         if message.retain {
             isStored = self.storeRetained(&message)
+            // A client that can be told is told that its message was not taken, and then nobody gets it.
+            if !isStored, message.qos != .atMostOnce, source?.version == .v5 { return false }
             // Peers keep every retained message, so all of them get it, once, whatever they subscribe to.
             if scope == .everyone, self.shared.peerCount.load(ordering: .relaxed) > 0 {
                 self.forwardToAllPeers(message, from: source)
@@ -239,7 +242,7 @@ extension Shard {
         }
         guard let connection = session.connection, session.phase == .present else { return }
         if isShared, !retain, receiver.subscriptionIdentifier == 0, message.expiry == 0,
-            connection.outboundAliases == nil
+            !connection.usesAliases
         {
             self.template.withBytes(of: message, version: connection.version) { connection.send(encoded: $0) }
         } else {

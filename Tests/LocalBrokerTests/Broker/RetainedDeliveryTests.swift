@@ -129,4 +129,32 @@ struct RetainedDeliveryTests {
             #expect(count < 130, "what waited in the session may still come")
         }
     }
+
+    @Test("a retained message that cannot be kept is refused and reaches nobody; who cannot be told still reaches all")
+    func full() async throws {
+        try await TestBroker.run(.test { $0.maximumRetainedMessages = 1 }) { broker in
+            let watcher = try await broker.connect("w")
+            try await watcher.subscribe("#", .atMostOnce)
+            let publisher = try await broker.connect("p")
+            try await publisher.publish("a", "kept", retain: true)
+            try await watcher.expectMessage("a", "kept", .atMostOnce)
+            for (id, qos, kind) in [(50, .atLeastOnce, .pubAck), (51, .exactlyOnce, .pubRec)]
+                as [(UInt16, QoS, AckKind)]
+            {
+                try await publisher.send(.message("b", "refused", qos, retain: true, id: id))
+                guard case .ack(let ack)? = try await publisher.next() else { throw TestClient.Failure.closed }
+                #expect(ack.kind == kind)
+                #expect(ack.reason == .quotaExceeded)
+            }
+            try await watcher.expectNothing()
+            try await publisher.publish("c", "not kept", .atMostOnce, retain: true)
+            try await watcher.expectMessage("c", "not kept", .atMostOnce)
+            try await broker.connect("old", .v311).publish("d", "not kept", .atLeastOnce, retain: true)
+            try await watcher.expectMessage("d", "not kept", .atMostOnce)
+            let late = try await broker.connect("late")
+            try await late.subscribe("#")
+            try await late.expectMessage("a", "kept", retain: true)
+            try await late.expectNothing()
+        }
+    }
 }
