@@ -35,6 +35,10 @@ extension Connection {
         }
         self.maximumPacketSize = connect.properties.maximumPacketSize.map(Int.init) ?? .max
         self.maximumPacketSize = min(self.maximumPacketSize, FrameScanner.packetSizeMax)
+        if let topic = connect.will?.topic, topic == "$SYS" || topic.hasPrefix("$SYS/") {
+            self.refuse(.notAuthorized, "a client was refused: the topic of its will belongs to the broker")
+            return
+        }
         if let will = connect.will { self.will = try StoredWill(will) }
         self.shard.attach(
             self,
@@ -120,7 +124,16 @@ extension Connection {
         if self.connect.grantedSessionExpiry != self.connect.requestedSessionExpiry {
             answer.properties.sessionExpiryInterval = self.connect.grantedSessionExpiry
         }
-        self.answer(.connAck(answer))
+        guard self.appendIfTaken({ self.encode(.connAck(answer), into: &$0) }) else {
+            // It must hear before all else that it was not accepted, so this is no DISCONNECT.
+            self.shard.statistics.connectionsRefused += 1
+            self.shard.logger.info("client takes no packets as large as CONNACK", metadata: self.metadata)
+            _ = self.appendIfTaken {
+                ShortPackets.writeConnAck(.packetTooLarge, sessionPresent: false, version: .v5, into: &$0)
+            }
+            self.closeAfterFlush()
+            return
+        }
         self.shard.logger.debug("client connected", metadata: self.metadata)
     }
 }

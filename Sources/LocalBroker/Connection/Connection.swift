@@ -119,7 +119,6 @@ final class Connection: ChannelInboundHandler {
         let buffer = self.unwrapInboundIn(data)
         if self.firstBuffer == nil { self.firstBuffer = buffer }
         self.shard.beginTick()
-        self.lastRead = self.shard.now
         self.shard.statistics.bytesReceived &+= UInt64(buffer.readableBytes)
         self.receive(buffer)
         self.shard.giveReadBuffer(buffer)
@@ -174,6 +173,8 @@ final class Connection: ChannelInboundHandler {
         } catch {
             self.fail(error)
         }
+        // Whole packets are signs of life, bytes are not. [MQTT-3.1.2-22]
+        if at > from { self.lastRead = self.shard.now }
         return at
     }
 
@@ -246,6 +247,7 @@ final class Connection: ChannelInboundHandler {
         self.core.onConnected(keepAliveSeconds: self.connect.keepAlive)
         session.window = self.connect.window
         self.sendConnAck(isPresent: isPresent)
+        guard self.isOpen else { return }
         self.scheduleSilenceCheck()
         session.state.log.onReconnect()
         if self.version == .v5 {
