@@ -16,7 +16,6 @@ final class Connection: ChannelInboundHandler {
     static let maximumAnswerBytes = 1024 * 1024
 
     let shard: Shard
-    let listener: ListenerContext
     private(set) var id: UInt64 = 0
     private(set) var context: ChannelHandlerContext?
     private(set) var remoteAddress: SocketAddress?
@@ -70,9 +69,8 @@ final class Connection: ChannelInboundHandler {
     /// The second before which no dropped message of the client is logged again.
     private var nextDropLog = 0
 
-    init(shard: Shard, listener: ListenerContext) {
+    init(shard: Shard) {
         self.shard = shard
-        self.listener = listener
     }
 
     var isOpen: Bool { self.core.phase != .closed }
