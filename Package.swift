@@ -21,6 +21,12 @@ let settings: [SwiftSetting] = [
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
 let nioEmbedded: Target.Dependency = .product(name: "NIOEmbedded", package: "swift-nio")
+let nioSSL: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
+let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
+let nioWebSocket: Target.Dependency = .product(name: "NIOWebSocket", package: "swift-nio")
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let cryptoExtras: Target.Dependency = .product(name: "CryptoExtras", package: "swift-crypto")
+let jwtKit: Target.Dependency = .product(name: "JWTKit", package: "jwt-kit")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 
 let package = Package(
@@ -32,15 +38,21 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
         .target(name: "Protocol", dependencies: [nioCore], swiftSettings: settings),
         .target(
             name: "LocalBroker",
-            dependencies: ["Protocol", nioCore, nioPosix, logging],
+            dependencies: [
+                "Protocol", nioCore, nioPosix, nioSSL, nioHTTP1, nioWebSocket, crypto, cryptoExtras, jwtKit, logging,
+            ],
             swiftSettings: settings
         ),
         .target(name: "Gossip", dependencies: [nioCore, nioPosix, logging], swiftSettings: settings),
@@ -57,13 +69,18 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+                .product(name: "Yams", package: "Yams"),
             ],
             swiftSettings: settings
         ),
         .testTarget(name: "ProtocolTests", dependencies: ["Protocol", nioCore], swiftSettings: settings),
         .testTarget(
             name: "LocalBrokerTests",
-            dependencies: ["LocalBroker", "Protocol", nioCore, nioPosix, nioEmbedded, logging],
+            dependencies: [
+                "LocalBroker", "Protocol", nioCore, nioPosix, nioEmbedded, nioSSL, nioHTTP1, nioWebSocket, crypto,
+                jwtKit,
+                logging,
+            ],
             swiftSettings: settings
         ),
         .testTarget(

@@ -60,6 +60,9 @@ public final class Broker: Sendable {
         shared.routes.limitSteps(changesMax: 1000) {
             loops[0].scheduleTask(in: .microseconds(50)) { shared.routes.poll() }
         }
+        loops[0].scheduleRepeatedAsyncTask(initialDelay: Self.reloadInterval, delay: Self.reloadInterval) { _ in
+            NIOThreadPool.singleton.runIfActive(eventLoop: loops[0]) { shared.reloader.check(always: false) }
+        }
         return Broker(shared: shared, shards: shards, group: group)
     }
 
@@ -70,7 +73,8 @@ public final class Broker: Sendable {
         for listener in self.shared.configuration.listeners {
             let channel: any Channel
             do {
-                channel = try await self.bootstrap().bind(host: listener.host, port: listener.port).get()
+                channel = try await self.bootstrap(ListenerContext(configuration: listener))
+                    .bind(host: listener.host, port: listener.port).get()
             } catch {
                 throw BrokerError.cannotListen(
                     host: listener.host,
@@ -95,7 +99,7 @@ public final class Broker: Sendable {
         self.listeners.withLockedValue { $0.compactMap(\.localAddress) }
     }
 
-    private func bootstrap() -> ServerBootstrap {
+    private func bootstrap(_ listener: ListenerContext) -> ServerBootstrap {
         let shards = self.shards
         let shardIndices = self.shardIndices
         return ServerBootstrap(group: self.group)
@@ -120,9 +124,20 @@ public final class Broker: Sendable {
                     }
                     let shard = shards[index].value
                     try channel.syncOptions?.setOption(.recvAllocator, value: shard.makeReadAllocator())
-                    try channel.pipeline.syncOperations.addHandler(Connection(shard: shard))
+                    try channel.pipeline.syncOperations.addHandler(Connection(shard: shard, listener: listener))
                 }
             }
+    }
+
+    // MARK: Files
+
+    private static let reloadInterval = TimeAmount.seconds(5)
+
+    /// Reads all files again that the configuration names, changed or not. What is wrong in one is logged, and what was
+    /// read before stays in force; established connections go on.
+    public func reload() async {
+        // The only failure is a thread pool that is shut down, and then so is the process.
+        try? await NIOThreadPool.singleton.runIfActive { [shared] in shared.reloader.check(always: true) }
     }
 
     // MARK: Stopping

@@ -3,20 +3,6 @@ import NIOCore
 
 /// How a broker is set up; every value has a default that serves.
 public struct BrokerConfiguration: Sendable {
-    /// One address that MQTT clients connect to over TCP.
-    public struct Listener: Sendable, Equatable {
-        /// An IP address or host name; `0.0.0.0` or `::` for all addresses.
-        public var host: String
-        /// 0 takes a free port.
-        public var port: Int
-
-        /// A listener on `host` and `port`.
-        public init(host: String, port: Int) {
-            self.host = host
-            self.port = port
-        }
-    }
-
     /// Where clients connect. Empty for none.
     public var listeners = [Listener(host: "0.0.0.0", port: 1883)]
     /// Event loops that share the clients; nil for one for every two cores.

@@ -21,6 +21,8 @@ final class BrokerShared: Sendable {
     let congestedPeers = CongestedPeers()
     /// Who is told of route changes; set before clients come.
     let observer = Mutex<(any BrokerObserver)?>(nil)
+    /// Files that are read again when they change.
+    let reloader: FileReloader
     private let clock = Mutex(HybridClock())
     /// Part of every client identifier this process assigns, so that two nodes never assign the same one.
     private let assignedPrefix: String
@@ -31,6 +33,7 @@ final class BrokerShared: Sendable {
     init(configuration: BrokerConfiguration, eventLoops: [any EventLoop]) {
         var generator = SystemRandomNumberGenerator()
         self.configuration = configuration
+        self.reloader = FileReloader(logger: configuration.logger)
         self.mailboxes = eventLoops.map { ShardMailbox(eventLoop: $0) }
         self.routes = RoutingTable(readers: eventLoops.count, seed: generator.next())
         self.retained = RetainedStore(

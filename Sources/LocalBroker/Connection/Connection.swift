@@ -16,6 +16,7 @@ final class Connection: ChannelInboundHandler {
     static let maximumAnswerBytes = 1024 * 1024
 
     let shard: Shard
+    let listener: ListenerContext
     private(set) var id: UInt64 = 0
     private(set) var context: ChannelHandlerContext?
     private(set) var remoteAddress: SocketAddress?
@@ -69,8 +70,9 @@ final class Connection: ChannelInboundHandler {
     /// The second before which no dropped message of the client is logged again.
     private var nextDropLog = 0
 
-    init(shard: Shard) {
+    init(shard: Shard, listener: ListenerContext) {
         self.shard = shard
+        self.listener = listener
     }
 
     var isOpen: Bool { self.core.phase != .closed }
