@@ -5,7 +5,7 @@ import Protocol
 /// Answers that may be larger than the client takes, or say more than it wants to hear.
 extension Connection {
     /// Sends an answer; without its reason string where the client does not take packets so large. One that is too large
-    /// even so cannot be sent, and the client would wait for it: its connection ends. [MQTT-3.1.2-24], [MQTT-3.2.2-19]
+    /// even so cannot be sent, and the client would wait for it: its connection ends with 0x95. [MQTT-3.1.2-24]
     func answer(_ packet: Packet) {
         if self.appendIfTaken({ self.encode(packet, into: &$0) }) { return }
         let bare = packet.withoutReasonString
@@ -21,8 +21,7 @@ extension Connection {
     private func onAnswerTooLarge() {
         self.shard.logger.info("client does not take packets as large as its answers", metadata: self.metadata)
         self.shard.statistics.droppedTooLarge += 1
-        // No DISCONNECT: its reason would be the largest packet that this client cannot take.
-        self.closeAfterFlush()
+        self.disconnect(.packetTooLarge)
     }
 
     /// Properties with a reason string, where the client wants to know such things. [MQTT-3.1.2-29]

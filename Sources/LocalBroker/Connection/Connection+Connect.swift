@@ -127,7 +127,16 @@ extension Connection {
         if self.connect.grantedSessionExpiry != self.connect.requestedSessionExpiry {
             answer.properties.sessionExpiryInterval = self.connect.grantedSessionExpiry
         }
-        self.answer(.connAck(answer))
+        guard self.appendIfTaken({ self.encode(.connAck(answer), into: &$0) }) else {
+            // It must hear before all else that it was not accepted, so this is no DISCONNECT.
+            self.shard.statistics.connectionsRefused += 1
+            self.shard.logger.info("client takes no packets as large as CONNACK", metadata: self.metadata)
+            _ = self.appendIfTaken {
+                ShortPackets.writeConnAck(.packetTooLarge, sessionPresent: false, version: .v5, into: &$0)
+            }
+            self.closeAfterFlush()
+            return
+        }
         self.shard.logger.debug("client connected", metadata: self.metadata)
     }
 }

@@ -279,6 +279,7 @@ final class Connection: ChannelInboundHandler {
         session.window = self.connect.window
         self.sendConnAck(isPresent: isPresent)
         self.login = nil
+        guard self.isOpen else { return }
         self.scheduleSilenceCheck()
         self.rate = ClientRate(self.shard.shared.configuration, now: self.shard.now)
         session.state.log.onReconnect()

@@ -156,8 +156,23 @@ struct PropertyTests {
             let client = try await broker.connect("a") { $0.maximumPacketSize = 40 }
             let subscriptions = (0..<60).map { Subscription(filter: "\($0)", maximumQoS: .atMostOnce) }
             try await client.send(.subscribe(Subscribe(packetID: 1, subscriptions: subscriptions)))
-            try await client.expectClosed()
+            try await client.expectClosed(.packetTooLarge)
             #expect(await broker.statistics.droppedTooLarge == 1)
+        }
+    }
+
+    @Test("a client that takes no packet as large as CONNACK is refused with 0x95 and leaves nothing behind")
+    func connAckTooLarge() async throws {
+        try await TestBroker.run { broker in
+            for size in [5, 4] as [UInt32] {
+                let client = try await broker.client()
+                try await client.send(.connect(.test("a", keepAlive: 60) { $0.maximumPacketSize = size }))
+                if size == 5 {
+                    try await client.expect(.connAck(ConnAck(sessionPresent: false, reason: .packetTooLarge)))
+                }
+                try await client.expectClosed()
+                #expect(try await eventually { broker.sessionCount == 0 })
+            }
         }
     }
 
