@@ -144,19 +144,6 @@ def test_bytes_that_make_no_packet_are_no_sign_of_life(node):
         until(is_closed, "the end of a client that sends no whole packet", 5)
 
 
-# [MQTT-3.1.2-22]
-def test_bytes_that_make_no_packet_are_no_sign_of_life(node):
-    with Raw(node.mqtt) as raw:
-        raw.connect(unique("drip"), keep_alive=1)
-        raw.send(b"\x30\xff\xff\x03\x00\x05")
-
-        def is_closed():
-            raw.try_send(b"a")
-            return is_ended(raw)
-
-        until(is_closed, "the end of a client that sends no whole packet", 5)
-
-
 def test_packets_are_understood_wherever_they_are_split(node):
     topic = unique("split")
     stream = connect("", props=b"\x26" + text("k") + text("v")) + subscribe(topic, topic + "/+")

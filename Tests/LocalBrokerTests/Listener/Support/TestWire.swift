@@ -9,7 +9,7 @@ import Testing
 
 /// A connection that sends and collects bytes, nothing else.
 final class TestWire: Sendable {
-    private struct State {
+    private struct Events {
         var bytes: [UInt8] = []
         var isClosed = false
         var errors: [String] = []
@@ -17,7 +17,7 @@ final class TestWire: Sendable {
     }
 
     let channel: any Channel
-    private let state = Mutex(State())
+    private let seen: Seen
 
     init(
         to address: SocketAddress,
@@ -29,11 +29,15 @@ final class TestWire: Sendable {
         if let receiveBuffer {
             bootstrap = bootstrap.channelOption(.socketOption(.so_rcvbuf), value: .init(receiveBuffer))
         }
-        self.channel = try await bootstrap.connect(to: address).get()
-        try await self.channel.eventLoop.submit {
-            try prepare(self.channel)
-            try self.channel.pipeline.syncOperations.addHandler(Collector(wire: self))
-        }.get()
+        let seen = Seen()
+        self.seen = seen
+        // Before the connection is there, as it may be gone a moment later.
+        self.channel = try await bootstrap.channelInitializer { channel in
+            channel.eventLoop.makeCompletedFuture {
+                try prepare(channel)
+                try channel.pipeline.syncOperations.addHandler(Collector(seen))
+            }
+        }.connect(to: address).get()
     }
 
     func send(_ bytes: [UInt8]) async throws {
@@ -48,17 +52,17 @@ final class TestWire: Sendable {
         try await self.channel.close().get()
     }
 
-    var bytes: [UInt8] { self.state.withLock { $0.bytes } }
+    var bytes: [UInt8] { self.seen.events.withLock { $0.bytes } }
     var text: String { String(decoding: self.bytes, as: UTF8.self) }
-    var isClosed: Bool { self.state.withLock { $0.isClosed } }
+    var isClosed: Bool { self.seen.events.withLock { $0.isClosed } }
     /// What the client's TLS did not like.
-    var errors: [String] { self.state.withLock { $0.errors } }
+    var errors: [String] { self.seen.events.withLock { $0.errors } }
     /// The protocol that TLS has agreed on; nil before the handshake's end.
-    var negotiated: String?? { self.state.withLock { $0.negotiated } }
+    var negotiated: String?? { self.seen.events.withLock { $0.negotiated } }
 
     /// Takes all bytes that have come.
     func takeBytes() -> [UInt8] {
-        self.state.withLock { state in
+        self.seen.events.withLock { state in
             defer { state.bytes = [] }
             return state.bytes
         }
@@ -68,30 +72,34 @@ final class TestWire: Sendable {
         #expect(try await eventually { self.isClosed }, sourceLocation: sourceLocation)
     }
 
+    private final class Seen: Sendable {
+        let events = Mutex(Events())
+    }
+
     private final class Collector: ChannelInboundHandler {
         typealias InboundIn = ByteBuffer
-        let wire: TestWire
+        let seen: Seen
 
-        init(wire: TestWire) {
-            self.wire = wire
+        init(_ seen: Seen) {
+            self.seen = seen
         }
 
         func channelRead(context: ChannelHandlerContext, data: NIOAny) {
             let bytes = self.unwrapInboundIn(data)
-            self.wire.state.withLock { $0.bytes += bytes.readableBytesView }
+            self.seen.events.withLock { $0.bytes += bytes.readableBytesView }
         }
 
         func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
             guard case TLSUserEvent.handshakeCompleted(let negotiated)? = event as? TLSUserEvent else { return }
-            self.wire.state.withLock { $0.negotiated = .some(negotiated) }
+            self.seen.events.withLock { $0.negotiated = .some(negotiated) }
         }
 
         func channelInactive(context: ChannelHandlerContext) {
-            self.wire.state.withLock { $0.isClosed = true }
+            self.seen.events.withLock { $0.isClosed = true }
         }
 
         func errorCaught(context: ChannelHandlerContext, error: any Error) {
-            self.wire.state.withLock { $0.errors.append("\(error)") }
+            self.seen.events.withLock { $0.errors.append("\(error)") }
             context.close(promise: nil)
         }
     }
