@@ -23,7 +23,7 @@ final class Connection: ChannelInboundHandler {
     var remoteAddress: SocketAddress?
     /// The common name in the client's certificate, which TLS has verified.
     var peerCommonName: String?
-    var core = ConnectionCore()
+    @exclusivity(unchecked) var core = ConnectionCore()
     var version = ProtocolVersion.v311
     var session: Session?
     var will: StoredWill?
@@ -55,8 +55,8 @@ final class Connection: ChannelInboundHandler {
     /// The buffer that NIO reads into first; holding it makes NIO use the shard's from then on (`ReadBufferPool`).
     private var firstBuffer: ByteBuffer?
     /// The beginning of a packet whose rest has not been read.
-    private var tail = ByteBuffer()
-    var outbound = ByteBuffer()
+    @exclusivity(unchecked) private var tail = ByteBuffer()
+    @exclusivity(unchecked) var outbound = ByteBuffer()
     /// Bytes at the beginning of `outbound` that are the end of a packet sent in part.
     var outboundHead = 0
     /// The socket, where nothing but this handler is between it and the client; -1 otherwise and after the end.
@@ -74,8 +74,8 @@ final class Connection: ChannelInboundHandler {
     /// How often in a row the client was stalled as soon as it was read from.
     var stallsInRow = 0
     /// Whether the client is too slow for the bytes, or for the number of messages, that come for it.
-    var byteCongestion = Congestion()
-    var messageCongestion = Congestion()
+    @exclusivity(unchecked) var byteCongestion = Congestion()
+    @exclusivity(unchecked) var messageCongestion = Congestion()
     var bytesTaken: UInt64 = 0
     var messagesTaken: UInt64 = 0
     /// When the client last took all that was written to it.
