@@ -44,8 +44,10 @@ struct Node: AsyncParsableCommand {
         let settings = try Settings.ofThisProcess()
         try settings.requireNoProblems()
         let level = settings.options.output.logLevel.level
+        let log = LogStream(STDERR_FILENO)
+        defer { log.finish() }
         LoggingSystem.bootstrap { label in
-            var handler = StreamLogHandler.standardError(label: label)
+            var handler = StreamLogHandler(label: label, stream: log)
             handler.logLevel = level
             return handler
         }
