@@ -108,11 +108,14 @@ final class Connection: ChannelInboundHandler {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
+        // The clock was read in the last tick, which may be a second ago.
+        self.shard.beginTick()
         self.remoteAddress = context.remoteAddress
         self.descriptor = self.socket(context)
         self.id = self.shard.add(self)
         self.enter()
-        self.check(atSeconds: self.shard.now.seconds + self.shard.shared.configuration.connectTimeoutSeconds)
+        // So many whole seconds: the one at hand has begun already.
+        self.check(atSeconds: self.shard.now.seconds + self.shard.shared.configuration.connectTimeoutSeconds + 1)
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
