@@ -22,7 +22,7 @@ extension Connection {
                 reason: reason,
                 requirement: requirement,
                 offset: frame.start,
-                message: "\(type) is not allowed now"
+                message: "\(String(describing: type).uppercased()) is not allowed now"
             )
         }
         switch type {
