@@ -49,7 +49,7 @@ struct SessionState: Sendable {
     /// The user that the session belongs to; another one does not get it.
     var userName: UserName?
     /// By filter, shared ones by their whole filter.
-    var subscriptions: [[UInt8]: HeldSubscription] = [:]
+    var subscriptions: [FilterKey: HeldSubscription] = [:]
     var shares = ShareNumbers()
     /// Its share groups know that its client is away.
     var isAwayInGroups = false
