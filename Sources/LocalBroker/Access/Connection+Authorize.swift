@@ -44,9 +44,12 @@ extension Connection {
     }
 
     /// Whether a SUBSCRIBE must wait until the authorizer has answered.
-    func mustHold(_ subscribe: Subscribe) -> Bool {
-        guard let access = self.clientAccess else { return false }
-        let questions = access.questions(about: subscribe.subscriptions.lazy.map { Array($0.filter.utf8) })
+    func mustHold(_ subscribe: SubscribeView, _ span: RawSpan, _ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard let access = self.clientAccess, access.authorizer != nil else { return false }
+        var filters: [[UInt8]] = []
+        var remaining = subscribe.subscriptions
+        while let request = remaining.next(in: span) { filters.append([UInt8](bytes[request.filter])) }
+        let questions = access.questions(about: filters)
         guard !questions.isEmpty else { return false }
         self.askAndHold(questions, access)
         return true
@@ -154,7 +157,7 @@ extension Connection {
     /// or later.
     func judgeSubscriptions(of session: Session, _ body: @escaping () -> Void) {
         guard let access = self.clientAccess, access.judges, !session.state.subscriptions.isEmpty else { return body() }
-        let questions = access.questions(about: session.state.subscriptions.keys)
+        let questions = access.questions(about: session.state.subscriptions.keys.lazy.map(\.bytes))
         let finish = {
             self.shard.removeSubscriptions(of: session, metadata: self.metadata) { !access.allowsSubscription(to: $0) }
             access.releaseHeld()
@@ -172,15 +175,15 @@ extension Shard {
         metadata: Logger.Metadata,
         where isRemoved: ([UInt8]) -> Bool
     ) {
-        let removed = session.state.subscriptions.keys.filter(isRemoved)
+        let removed = session.state.subscriptions.keys.map(\.bytes).filter(isRemoved)
         guard !removed.isEmpty else { return }
         for filter in removed {
-            session.state.subscriptions[filter] = nil
+            session.state.subscriptions[FilterKey(filter)] = nil
             session.state.filterBytes -= filter.count
             let name = String(decoding: filter, as: UTF8.self).logged
             self.logger.notice("removed a subscription that is not allowed: '\(name)'", metadata: metadata)
         }
-        session.state.retained.removeAll { session.state.subscriptions[$0.filter] == nil }
+        session.state.retained.removeAll { session.state.subscriptions[FilterKey($0.filter)] == nil }
         self.shared.routes.apply(removed.map { .unsubscribe(filter: $0, session.subscriberID) })
     }
 

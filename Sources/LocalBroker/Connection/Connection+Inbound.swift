@@ -31,31 +31,28 @@ extension Connection {
             return try self.onPublish(publish, span, bytes)
         case .pubAck, .pubRec, .pubRel, .pubComp:
             self.onAck(try AckView(frame: frame, in: span, version: self.version))
+        case .subscribe:
+            return self.onSubscribe(try SubscribeView(frame: frame, in: span, version: self.version), span, bytes)
         case .pingReq:
             _ = try PacketDecoder.decode(frame, in: span, version: self.version)
             self.append { ShortPackets.writePingResp(into: &$0) }
         default:
             // A client whose CONNECT is wrong is told so in the terms of its version. [MQTT-3.1.4-1]
             if type == .connect { self.version = Connect.version(frame, in: span) ?? self.version }
-            return try self.onControl(PacketDecoder.decode(frame, in: span, version: self.version))
+            try self.onControl(PacketDecoder.decode(frame, in: span, version: self.version))
         }
         return true
     }
 
     /// The packets that are rare enough to be read as values.
-    private func onControl(_ packet: Packet) throws(ProtocolError) -> Bool {
+    private func onControl(_ packet: Packet) throws(ProtocolError) {
         switch packet {
         case .connect(let connect): try self.onConnect(connect)
-        case .subscribe(let subscribe):
-            if self.mustHold(subscribe) { return false }
-            try self.onSubscribe(subscribe)
-            self.clientAccess?.releaseHeld()
         case .unsubscribe(let unsubscribe): self.onUnsubscribe(unsubscribe)
         case .disconnect(let disconnect): try self.onDisconnect(disconnect)
         case .auth(let auth): try self.onAuth(auth)
         default: preconditionFailure("the core let through a packet that nobody handles: \(packet)")
         }
-        return true
     }
 
     // MARK: PUBLISH

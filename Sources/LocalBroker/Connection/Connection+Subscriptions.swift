@@ -5,29 +5,39 @@ import Synchronization
 /// SUBSCRIBE and UNSUBSCRIBE. Their answers wait until the routing table's readers see the change, so a client that has its
 /// SUBACK receives what is published from then on.
 extension Connection {
-    func onSubscribe(_ subscribe: Subscribe) throws(ProtocolError) {
-        guard let session = self.session else { return }
-        let identifier = subscribe.subscriptionIdentifier ?? 0
+    /// Room made in a session for the filters of one packet, at most: they may all be the same.
+    private static let reservedMax = 64
+
+    /// - Returns: false if the packet must wait for who judges it.
+    func onSubscribe(_ subscribe: SubscribeView, _ span: RawSpan, _ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard let session = self.session else { return true }
+        guard !self.mustHold(subscribe, span, bytes) else { return false }
         var reasons: [ReasonCode] = []
         var operations: [RouteOperation] = []
-        var retained: [RetainedDelivery] = []
-        for request in subscribe.subscriptions {
-            let filter = Array(request.filter.utf8)
-            if let refusal = self.refusal(of: filter, session) {
+        /// Those of the operations that ask for retained messages.
+        var retained: [Int] = []
+        reasons.reserveCapacity(subscribe.count)
+        operations.reserveCapacity(subscribe.count)
+        session.state.subscriptions.reserveCapacity(
+            session.state.subscriptions.count + min(subscribe.count, Self.reservedMax)
+        )
+        var remaining = subscribe.subscriptions
+        while let request = remaining.next(in: span) {
+            let filter = [UInt8](UnsafeRawBufferPointer(rebasing: bytes[request.filter]))
+            let isShared = SharedSubscription.hasPrefix(span, request.filter)
+            if let refusal = self.refusal(of: filter, isShared: isShared, session) {
                 reasons.append(refusal)
                 continue
             }
-            let options = SubscriptionOptions(
-                qos: request.maximumQoS.rawValue,
-                noLocal: request.noLocal,
-                retainAsPublished: request.retainAsPublished
-            )
             var route = Route(
                 subscriber: session.subscriberID,
-                options: options,
-                subscriptionIdentifier: identifier
+                options: SubscriptionOptions(
+                    qos: request.maximumQoS.rawValue,
+                    noLocal: request.noLocal,
+                    retainAsPublished: request.retainAsPublished
+                ),
+                subscriptionIdentifier: subscribe.subscriptionIdentifier
             )
-            let isShared = Self.isShared(filter)
             if isShared {
                 guard let share = session.state.shares.assign(filter) else {
                     reasons.append(.quotaExceeded)
@@ -35,34 +45,47 @@ extension Connection {
                 }
                 route.share = share
             }
-            session.wasSubscribed = true
-            let held = HeldSubscription(options: options, identifier: identifier)
-            let isNew = session.state.subscriptions.updateValue(held, forKey: filter) == nil
+            let held = HeldSubscription(options: route.options, identifier: route.subscriptionIdentifier)
+            let isNew = session.state.subscriptions.updateValue(held, forKey: FilterKey(filter)) == nil
             if isNew { session.state.filterBytes += filter.count }
-            operations.append(.subscribe(filter: filter, route))
             // A shared subscription gets no retained messages. (MQTT 5, section 4.8.2)
-            let wantsRetained = request.retainHandling == .send || (request.retainHandling == .sendIfNew && isNew)
-            if wantsRetained, !isShared {
-                retained.append(
-                    RetainedDelivery(filter: filter, options: options, subscriptionIdentifier: identifier)
-                )
+            if !isShared, request.retainHandling == .send || (request.retainHandling == .sendIfNew && isNew) {
+                retained.append(operations.count)
             }
+            operations.append(.subscribe(filter: filter, route))
             reasons.append(ReasonCode(rawValue: request.maximumQoS.rawValue))
         }
+        self.clientAccess?.releaseHeld()
+        session.wasSubscribed = session.wasSubscribed || !operations.isEmpty
+        let packetID = subscribe.packetID
         self.apply(operations, waitsForPeers: true) { connection in
             connection.answer {
-                ShortPackets.writeSubAck(
-                    packetID: subscribe.packetID,
-                    reasons: reasons,
-                    version: connection.version,
-                    into: &$0
-                )
+                ShortPackets.writeSubAck(packetID: packetID, reasons: reasons, version: connection.version, into: &$0)
             }
-            // The client may have unsubscribed while the answer waited for the peers. [MQTT-3.10.4-2]
-            if let session = connection.session, !retained.isEmpty {
-                session.state.retained += retained.filter { session.state.subscriptions[$0.filter] != nil }
-            }
+            connection.expectRetained(operations, retained)
             connection.pump()
+        }
+        return true
+    }
+
+    /// Notes what is retained for new subscriptions, which every publish can see by now: what is stored from here on comes
+    /// to them as it is published.
+    private func expectRetained(_ operations: [RouteOperation], _ indices: [Int]) {
+        guard let session = self.session, !indices.isEmpty else { return }
+        let isStoreEmpty = self.shard.shared.retained.isEmpty
+        for index in indices {
+            guard case .subscribe(let filter, let route) = operations[index] else { continue }
+            // The broker's own topics, which begin with "$", are kept elsewhere.
+            if isStoreEmpty, filter.first != UInt8(ascii: "$") { continue }
+            // The client may have unsubscribed while the answer waited for the peers. [MQTT-3.10.4-2]
+            guard session.state.subscriptions[FilterKey(filter)] != nil else { continue }
+            session.state.retained.append(
+                RetainedDelivery(
+                    filter: filter,
+                    options: route.options,
+                    subscriptionIdentifier: route.subscriptionIdentifier
+                )
+            )
         }
     }
 
@@ -72,7 +95,7 @@ extension Connection {
         var operations: [RouteOperation] = []
         let filters = unsubscribe.filters.map { Array($0.utf8) }
         for filter in filters {
-            let isKnown = session.state.subscriptions.removeValue(forKey: filter) != nil
+            let isKnown = session.state.subscriptions.removeValue(forKey: FilterKey(filter)) != nil
             if isKnown {
                 session.state.filterBytes -= filter.count
                 operations.append(.unsubscribe(filter: filter, session.subscriberID))
@@ -99,8 +122,6 @@ extension Connection {
         }
     }
 
-    private static func isShared(_ filter: [UInt8]) -> Bool { filter.starts(with: "$share/".utf8) }
-
     /// MQTT 3 knows no shared subscriptions, so its decoder lets through what is none; clients of it may use them as those
     /// of MQTT 5 do.
     private static func isValidShare(_ filter: [UInt8]) -> Bool {
@@ -108,23 +129,18 @@ extension Connection {
     }
 
     /// Why a filter is not subscribed to, if it is not.
-    private func refusal(of filter: [UInt8], _ session: Session) -> ReasonCode? {
-        if Self.isShared(filter), !Self.isValidShare(filter) { return .topicFilterInvalid }
-        let configuration = self.shard.shared.configuration
-        let limit = configuration.maximumSubscriptions
-        if session.state.subscriptions[filter] == nil {
-            guard !self.shard.limits.refusesClients else {
-                self.shard.note(.memory, self.metadata)
-                return .quotaExceeded
-            }
-            guard session.state.subscriptions.count < limit,
-                session.state.filterBytes + filter.count <= configuration.maximumSubscriptionBytes
-            else {
-                self.shard.note(.subscriptions, self.metadata)
-                return .quotaExceeded
-            }
+    private func refusal(of filter: [UInt8], isShared: Bool, _ session: Session) -> ReasonCode? {
+        if isShared, !Self.isValidShare(filter) { return .topicFilterInvalid }
+        let limit = self.shard.shared.configuration.maximumSubscriptions
+        let bytesMax = self.shard.shared.configuration.maximumSubscriptionBytes
+        let isMemoryShort = self.shard.limits.refusesClients
+        let isFull =
+            session.state.subscriptions.count >= limit || session.state.filterBytes + filter.count > bytesMax
+        if isFull || isMemoryShort, session.state.subscriptions[FilterKey(filter)] == nil {
+            self.shard.note(isFull ? .subscriptions : .memory, self.metadata)
+            return .quotaExceeded
         }
-        guard session.state.retained.count < limit else {
+        if session.state.retained.count >= limit {
             self.shard.note(.subscriptions, self.metadata)
             return .quotaExceeded
         }

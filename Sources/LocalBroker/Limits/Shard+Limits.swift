@@ -8,12 +8,11 @@ extension Shard {
 
     /// Whether a topic name or filter has no more bytes and levels than are allowed.
     func isWithinLimits(topic: some Collection<UInt8>) -> Bool {
-        let configuration = self.shared.configuration
         let length = topic.count
         guard length > self.limits.uncheckedTopicBytes else { return true }
-        guard length <= configuration.maximumTopicLength else { return false }
+        guard length <= self.shared.configuration.maximumTopicLength else { return false }
         let levels = topic.reduce(1) { $1 == UInt8(ascii: "/") ? $0 + 1 : $0 }
-        return levels <= configuration.maximumTopicLevels
+        return levels <= self.shared.configuration.maximumTopicLevels
     }
 
     // MARK: Turns

@@ -15,6 +15,13 @@ struct RetainedFilter {
         case literal(Range<Int>)
         case singleLevel
         case multiLevel
+
+        var isLiteral: Bool {
+            if case .literal = self {
+                return true
+            }
+            return false
+        }
     }
 
     private let bytes: [UInt8]
@@ -23,31 +30,30 @@ struct RetainedFilter {
     /// Precondition: the filter is valid.
     init(_ filter: [UInt8]) {
         self.bytes = filter
-        self.levels = filter.split(separator: 0x2f, omittingEmptySubsequences: false).map { level in
-            if level.elementsEqual([0x2b]) {
-                return .singleLevel
+        var levels: [Level] = []
+        var start = 0
+        while start <= filter.count {
+            let end = filter[start...].firstIndex(of: 0x2f) ?? filter.count
+            switch (end - start, filter[start..<end].first) {
+            case (1, 0x2b): levels.append(.singleLevel)
+            case (1, 0x23): levels.append(.multiLevel)
+            default: levels.append(.literal(start..<end))
             }
-            return level.elementsEqual([0x23]) ? .multiLevel : .literal(level.startIndex..<level.endIndex)
+            start = end + 1
         }
+        self.levels = levels
     }
 
     /// Where a walk begins: no topic before the levels up to the first wildcard matches.
     var firstKey: [UInt8] {
-        let literals = self.levels.prefix { level in
-            if case .literal = level {
-                return true
-            }
-            return false
+        var end = 0
+        for case .literal(let range) in self.levels.prefix(while: \.isLiteral) {
+            end = range.upperBound
         }
-        return [UInt8](literals.map { self.literal($0) }.joined(separator: [0x2f]))
+        return [UInt8](self.bytes[..<end])
     }
 
-    private var beginsWithWildcard: Bool {
-        if case .literal = self.levels[0] {
-            return false
-        }
-        return true
-    }
+    private var beginsWithWildcard: Bool { !self.levels[0].isLiteral }
 
     /// Judges a topic, given that all topics before it have been dealt with.
     func judge(_ topic: UnsafeRawBufferPointer) -> Verdict {

@@ -21,6 +21,9 @@ package final class RetainedStore: Sendable {
     /// Messages held, tombstones not counted.
     package var count: Int { self.state.withLock { $0.count } }
 
+    /// Whether there is no message to be found at all.
+    var isEmpty: Bool { self.count == 0 }
+
     package var tombstoneCount: Int { self.state.withLock { $0.tombstoneCount } }
 
     /// Topic and record bytes of all entries.

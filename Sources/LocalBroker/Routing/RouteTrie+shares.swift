@@ -7,7 +7,9 @@ import Protocol
 extension RouteTrie {
     /// The part of a shared filter that topics are matched with; nil if the filter is an ordinary one.
     static func sharedFilter(_ filter: [UInt8]) -> [UInt8]? {
-        guard filter.starts(with: "$share/".utf8), let slash = filter[7...].firstIndex(of: UInt8(ascii: "/")) else {
+        guard filter.first == UInt8(ascii: "$"), filter.starts(with: "$share/".utf8),
+            let slash = filter[7...].firstIndex(of: UInt8(ascii: "/"))
+        else {
             return nil
         }
         return Array(filter[(slash + 1)...])

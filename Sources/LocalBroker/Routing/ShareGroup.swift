@@ -30,7 +30,7 @@ struct ShareGroups {
     private var capacity = 0
     private var count: UInt32 = 0
     private var freeGroup = UInt32.max
-    private var numbers: [[UInt8]: UInt32] = [:]
+    private var numbers: [FilterKey: UInt32] = [:]
 
     init() {
         self.base = Self.resize(nil, count: 1)
@@ -43,11 +43,11 @@ struct ShareGroups {
 
     /// Names are counted with what a dictionary keeps of them.
     var bytes: Int {
-        self.capacity * MemoryLayout<ShareGroup>.stride + self.numbers.keys.reduce(0) { $0 + $1.count + 48 }
+        self.capacity * MemoryLayout<ShareGroup>.stride + self.numbers.keys.reduce(0) { $0 + $1.bytes.count + 48 }
     }
 
     /// The number of the group with this whole filter, `$share/…` included.
-    func number(of filter: [UInt8]) -> UInt32? { self.numbers[filter] }
+    func number(of filter: [UInt8]) -> UInt32? { self.numbers[FilterKey(filter)] }
 
     /// The numbers of all groups.
     var all: some Sequence<UInt32> { self.numbers.values }
@@ -66,12 +66,12 @@ struct ShareGroups {
             self.count += 1
         }
         (self.base + Int(number)).initialize(to: ShareGroup(node: node, isMultiLevel: isMultiLevel ? 1 : 0))
-        self.numbers[filter] = number
+        self.numbers[FilterKey(filter)] = number
         return number
     }
 
     mutating func remove(_ filter: [UInt8], number: UInt32) {
-        self.numbers[filter] = nil
+        self.numbers[FilterKey(filter)] = nil
         self.base[Int(number)] = ShareGroup(node: self.freeGroup, isMultiLevel: 0)
         self.freeGroup = number
     }

@@ -49,7 +49,7 @@ struct SessionState: Sendable {
     /// The user that the session belongs to; another one does not get it.
     var userName: UserName?
     /// By filter, shared ones by their whole filter.
-    var subscriptions: [[UInt8]: HeldSubscription] = [:]
+    var subscriptions: [FilterKey: HeldSubscription] = [:]
     /// Bytes of their filters.
     var filterBytes = 0
     var shares = ShareNumbers()

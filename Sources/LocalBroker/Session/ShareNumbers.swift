@@ -3,32 +3,29 @@
 ///
 /// A number lives as long as the subscription, and as long as messages that were taken for it.
 struct ShareNumbers: Sendable {
-    private var numbers: [[UInt8]: UInt16] = [:]
+    private var numbers: [FilterKey: UInt16] = [:]
     private var filters: [UInt16: [UInt8]] = [:]
     private var last: UInt16 = 0
 
     var isEmpty: Bool { self.numbers.isEmpty }
 
-    /// The whole filters, `$share/…` included.
-    var allFilters: some Sequence<[UInt8]> { self.numbers.keys }
-
     /// The number of a shared subscription, a new one if it has none; nil if there are too many.
     mutating func assign(_ filter: [UInt8]) -> UInt16? {
-        if let number = self.numbers[filter] { return number }
+        if let number = self.numbers[FilterKey(filter)] { return number }
         guard self.numbers.count < Int(UInt16.max) else { return nil }
         repeat { self.last = self.last == .max ? 1 : self.last + 1 } while self.filters[self.last] != nil
-        self.numbers[filter] = self.last
+        self.numbers[FilterKey(filter)] = self.last
         self.filters[self.last] = filter
         return self.last
     }
 
     func filter(_ number: UInt16) -> [UInt8]? { self.filters[number] }
 
-    func number(of filter: [UInt8]) -> UInt16? { self.numbers[filter] }
+    func number(of filter: [UInt8]) -> UInt16? { self.numbers[FilterKey(filter)] }
 
     /// Forgets a number that neither a subscription nor a message needs.
     mutating func release(_ filter: [UInt8]) {
-        guard let number = self.numbers.removeValue(forKey: filter) else { return }
+        guard let number = self.numbers.removeValue(forKey: FilterKey(filter)) else { return }
         self.filters[number] = nil
     }
 }

@@ -153,7 +153,8 @@ extension Shard {
         let from = session.subscriberID
         let operations = session.state.subscriptions.keys.map { filter -> RouteOperation in
             ends
-                ? .unsubscribe(filter: filter, from) : .retarget(filter: filter, from: from, to: request.target)
+                ? .unsubscribe(filter: filter.bytes, from)
+                : .retarget(filter: filter.bytes, from: from, to: request.target)
         }
         self.retire(session, operations) { session in
             request.reply(ends ? nil : session.state)
@@ -170,7 +171,7 @@ extension Shard {
         self.shared.directory.release(session.clientID, owner: session.owner)
         session.phase = .departing
         let from = session.subscriberID
-        self.retire(session, session.state.subscriptions.keys.map { .unsubscribe(filter: $0, from) }) { session in
+        self.retire(session, session.state.subscriptions.keys.map { .unsubscribe(filter: $0.bytes, from) }) { session in
             self.redistribute(session)
         }
     }

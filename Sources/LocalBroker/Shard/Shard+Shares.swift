@@ -59,9 +59,8 @@ extension Shard {
     func setAwayInGroups(_ session: Session, _ isAway: Bool) {
         guard session.state.isAwayInGroups != isAway else { return }
         session.state.isAwayInGroups = isAway
-        let operations = session.state.subscriptions.keys.filter { session.state.shares.number(of: $0) != nil }.map {
-            RouteOperation.setAway(filter: $0, session.subscriberID, isAway)
-        }
+        let shares = session.state.subscriptions.keys.filter { session.state.shares.number(of: $0.bytes) != nil }
+        let operations = shares.map { RouteOperation.setAway(filter: $0.bytes, session.subscriberID, isAway) }
         if !operations.isEmpty { self.shared.routes.apply(operations) }
     }
 }

@@ -49,7 +49,7 @@ extension ShardStatus {
         self.queuedMessages += session.state.log.waitingCount + session.state.log.unfinishedCount
         self.queuedBytes += session.state.log.byteCount
         let filters = session.state.subscriptions
-        let shared = filters.keys.count { $0.starts(with: Self.sharePrefix) }
+        let shared = filters.keys.count { $0.bytes.starts(with: Self.sharePrefix) }
         self.sharedSubscriptions += shared
         self.subscriptions += filters.count - shared
         return filters.count

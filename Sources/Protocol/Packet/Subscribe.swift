@@ -52,15 +52,16 @@ public struct Subscription: Hashable, Sendable {
 
 extension Subscribe {
     init(_ cursor: inout Cursor, in bytes: RawSpan, _ version: ProtocolVersion) throws(ProtocolError) {
-        self.init(packetID: try cursor.readPacketID(bytes), subscriptions: [])
-        if version == .v5 {
-            self.properties = try Properties(&cursor, in: bytes, allowed: .subscribe)
-        }
-        if cursor.isAtEnd {
-            throw .violation("MQTT-3.8.3-2", at: cursor.offset, "SUBSCRIBE without a topic filter")
-        }
-        while !cursor.isAtEnd {
-            self.subscriptions.append(try Subscription(&cursor, in: bytes, version))
+        let view = try SubscribeView(&cursor, in: bytes, version)
+        self.init(
+            packetID: view.packetID,
+            subscriptions: [],
+            properties: try Properties(validated: view.properties, in: bytes)
+        )
+        self.subscriptions.reserveCapacity(view.count)
+        var remaining = view.subscriptions
+        while let subscription = remaining.next(in: bytes) {
+            self.subscriptions.append(Subscription(subscription, in: bytes))
         }
     }
 
@@ -77,31 +78,14 @@ extension Subscribe {
 }
 
 extension Subscription {
-    fileprivate init(_ cursor: inout Cursor, in bytes: RawSpan, _ version: ProtocolVersion) throws(ProtocolError) {
-        let filter = try cursor.readBinary(bytes)
-        try TopicFilter.validate(bytes, filter, shared: version == .v5)
-        let start = cursor.offset
-        let options = try cursor.readByte(bytes)
-        if version == .v311 && options & 0b1111_1100 != 0 {
-            throw .malformed("MQTT3-3.8.3-4", at: start, "reserved bits beside the requested QoS")
-        }
-        if version == .v5 && options & 0b1100_0000 != 0 {
-            throw .malformed("MQTT-3.8.3-5", at: start, "reserved subscription options")
-        }
-        guard let qos = QoS(rawValue: options & 0b11) else {
-            throw .violation("MQTT 3.8.3.1", at: start, "maximum QoS 3")
-        }
-        self.init(filter: bytes.string(filter), maximumQoS: qos)
-        if version != .v5 { return }
-        guard let retainHandling = RetainHandling(rawValue: options >> 4) else {
-            throw .violation("MQTT 3.8.3.1", at: start, "retain handling 3")
-        }
-        self.noLocal = options & 0b100 != 0
-        self.retainAsPublished = options & 0b1000 != 0
-        self.retainHandling = retainHandling
-        if self.noLocal && SharedSubscription.hasPrefix(bytes, filter) {
-            throw .violation("MQTT-3.8.3-4", at: start, "no local on a shared subscription")
-        }
+    fileprivate init(_ view: SubscriptionView, in bytes: RawSpan) {
+        self.init(
+            filter: bytes.string(view.filter),
+            maximumQoS: view.maximumQoS,
+            noLocal: view.noLocal,
+            retainAsPublished: view.retainAsPublished,
+            retainHandling: view.retainHandling
+        )
     }
 
     fileprivate func encode(into writer: inout PacketWriter, _ version: ProtocolVersion) throws(ProtocolError) {

@@ -12,6 +12,8 @@ struct PropertyScan {
     private(set) var messageExpiryInterval: UInt32?
     /// How many bytes the subscription identifiers take, the property identifiers included.
     private(set) var subscriptionIdentifierBytes = 0
+    /// The last one, 0 if there is none.
+    private(set) var subscriptionIdentifier: UInt32 = 0
 
     /// No properties at all, as in MQTT 3.
     init(emptyAt offset: Int) {
@@ -70,7 +72,8 @@ struct PropertyScan {
         case .correlationData, .authenticationData:
             _ = try cursor.readBinary(bytes)
         case .subscriptionIdentifier:
-            if try cursor.readVariableByteInteger(bytes) == 0 {
+            self.subscriptionIdentifier = UInt32(try cursor.readVariableByteInteger(bytes))
+            if self.subscriptionIdentifier == 0 {
                 throw .violation("MQTT 3.8.2.1.2", at: start, "subscription identifier 0")
             }
             self.subscriptionIdentifierBytes += cursor.offset - start

@@ -129,7 +129,7 @@ struct SystemTopicBrokerTests {
                         owner: owner,
                         phase: .present
                     )
-                    session.state.subscriptions[Array("$share/g/\(index)".utf8)] = HeldSubscription(
+                    session.state.subscriptions[FilterKey(Array("$share/g/\(index)".utf8))] = HeldSubscription(
                         options: SubscriptionOptions(qos: 0),
                         identifier: 0
                     )
