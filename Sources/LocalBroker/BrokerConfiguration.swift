@@ -57,7 +57,8 @@ public struct BrokerConfiguration: Sendable {
     public var queueFullPolicy = QueueFullPolicy.dropNewest
     /// Sessions at a time, connected or not; beyond it a client that has none gets one that ends with its connection.
     public var maximumSessions = 1_000_000
-    /// Resident memory above which clients are refused with 0x89 and less may wait for those that do not keep up.
+    /// Resident memory that the broker keeps below: as it comes near less may wait for those that do not keep up, and then
+    /// clients are refused with 0x89.
     public var memoryMark = MemoryMark.share(0.8)
     /// Retained messages kept.
     public var maximumRetainedMessages = 1_000_000

@@ -21,8 +21,9 @@ MEBIBYTE = 1024 * 1024
 RATE = 50_000 / CONSUMERS
 # What may wait for one client times their number is far above this mark.
 MARK = (128 if CONSUMERS < 1000 else 512) * MEBIBYTE
-# Milliseconds below which it is the machine's scheduler that is measured, on a machine that is shared in CI.
-NOISE = 20 if CONSUMERS < 1000 else 5
+# The latency may be three times the undisturbed one. Of that this many milliseconds are the machine's, whatever the broker
+# does: once another process wants the processor, a thread waits for as long as one turn of the scheduler takes.
+NOISE = 3
 
 
 def text(string):
@@ -144,7 +145,8 @@ class Memory(threading.Thread):
 def test_a_storm_of_slow_consumers_harms_nobody_else(cluster, mqload, qos):
     node = cluster.node(flags=["--memory-mark", str(MARK), "--shards", "1"])
     topic = unique("storm")
-    # The publisher runs in both measurements: it takes its share of the machine whether anybody listens or not.
+    # Undisturbed by the consumers, that is: the publisher goes on in both measurements, as it takes its share of the machine
+    # whether anybody listens or not.
     quiet = Publisher(node, unique("nobody"), qos)
     undisturbed = p99(mqload, node, SECONDS)
     quiet.close()
@@ -160,8 +162,8 @@ def test_a_storm_of_slow_consumers_harms_nobody_else(cluster, mqload, qos):
         f"{flood.sent / MEBIBYTE:.0f} MiB published"
     )
     flood.close()
-    assert memory.peak < MARK * 5 / 4
-    assert disturbed < max(3 * undisturbed, NOISE)
+    assert memory.peak <= MARK
+    assert disturbed <= max(3 * undisturbed, NOISE)
     stuck.close()
     until(lambda: memory.now() < MARK / 2, "memory is given back", 30)
     memory.close()

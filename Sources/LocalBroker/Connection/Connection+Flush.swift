@@ -54,13 +54,22 @@ extension Connection {
         self.onWritable()
     }
 
-    /// Much has been collected. A client that takes it is written to soon; for one that does not there will be more, and a
-    /// buffer of this size grows without being copied: a thousand clients of one topic would all need it at the same message.
+    /// A buffer for what is to be sent. For a client that does not take it there will be more, so that is one that grows
+    /// without being copied: a thousand clients of one topic would all be copied for at the same message.
+    func takeBuffer() -> ByteBuffer {
+        self.isWritable
+            ? self.shard.takeBuffer() : ByteBufferAllocator().buffer(capacity: ProcessMemory.largeBlockBytes)
+    }
+
+    /// Much has been collected. A client that takes it is written to soon.
     func onLargeOutbound() {
         if self.isWritable {
             self.shard.markOverdue(self)
-        } else if self.outbound.storageCapacity < ProcessMemory.largeBlockBytes {
-            self.outbound.reserveCapacity(ProcessMemory.largeBlockBytes)
+        } else {
+            self.shard.noteStuck()
+            if self.outbound.storageCapacity < ProcessMemory.largeBlockBytes {
+                self.outbound.reserveCapacity(ProcessMemory.largeBlockBytes)
+            }
         }
     }
 
@@ -99,13 +108,13 @@ extension Connection {
     ///
     /// - Returns: how many were dropped.
     func shedOutbound(keepBytes: Int) -> Int {
-        let (kept, count) = PacketShedding.shed(
-            self.outbound,
+        let count = PacketShedding.shed(
+            &self.outbound,
             head: self.outboundHead,
             version: self.version,
             keepBytes: keepBytes
         )
-        if count > 0 { self.outbound = kept }
+        if count > 0 { PacketShedding.giveBack(&self.outbound) }
         return count
     }
 }

@@ -8,7 +8,7 @@ enum StallReason {
     case congestedLink
     /// The client sends more than is allowed.
     case rate
-    /// Its messages have kept the loop busy for long enough: others come first.
+    /// Its messages have kept the loop busy for long enough: others come first. Lasts as long as too many deliveries wait.
     case turn
 }
 
@@ -63,12 +63,14 @@ extension Connection {
     static let stallDoublingsMax = 4
     /// Not none: a loop looks at its sockets only when no task is ready.
     static let turnTime = TimeAmount.microseconds(50)
+    /// What waits beyond the bound of the fan-outs takes no less.
+    static let queueTime = TimeAmount.milliseconds(1)
 
     /// Stops reading from a publisher whose messages cannot be taken in, and looks again in a moment.
     func stall(_ reason: StallReason) {
         guard !self.isStalled else { return }
         if reason == .turn {
-            self.stall(reason, for: Self.turnTime)
+            self.stall(reason, for: self.shard.isFull ? Self.queueTime : Self.turnTime)
             return
         }
         let time = TimeAmount.nanoseconds(Self.stallTime.nanoseconds << Int64(self.stallsInRow))
@@ -89,7 +91,7 @@ extension Connection {
         guard self.isOpen, self.isStalled else { return }
         self.isStalled = false
         self.shard.beginTick()
-        if reason == .congestedLink, self.shard.shared.congestedPeers.isAny {
+        if reason == .congestedLink && self.shard.shared.congestedPeers.isAny || reason == .turn && self.shard.isFull {
             self.stall(reason)
         } else {
             self.resume()

@@ -111,13 +111,16 @@ extension Connection {
                 let unwanted = Set(filters)
                 session.state.retained.removeAll { unwanted.contains($0.filter) }
             }
-            connection.answer {
-                ShortPackets.writeUnsubAck(
-                    packetID: unsubscribe.packetID,
-                    reasons: reasons,
-                    version: connection.version,
-                    into: &$0
-                )
+            // What was published before is delivered before. [MQTT-3.10.4-2]
+            connection.shard.afterFanOuts {
+                connection.answer {
+                    ShortPackets.writeUnsubAck(
+                        packetID: unsubscribe.packetID,
+                        reasons: reasons,
+                        version: connection.version,
+                        into: &$0
+                    )
+                }
             }
         }
     }

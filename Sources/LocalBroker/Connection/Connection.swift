@@ -411,7 +411,7 @@ final class Connection: ChannelInboundHandler {
     /// of the publish at hand. A connection that has much to write is written to when that publish is done.
     @inline(__always)
     func append(_ body: (inout ByteBuffer) -> Void) {
-        if self.outbound.storageCapacity == 0 { self.outbound = self.shard.takeBuffer() }
+        if self.outbound.storageCapacity == 0 { self.outbound = self.takeBuffer() }
         body(&self.outbound)
         self.shard.statistics.packetsSent &+= 1
         if !self.isDirty { self.shard.markDirty(self) }

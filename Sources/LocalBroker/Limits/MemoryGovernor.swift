@@ -2,18 +2,20 @@ import NIOCore
 
 /// Decides how little the broker takes in while the process has too much memory.
 ///
-/// A value without IO or clock. Above the mark clients are refused until memory is well below it, and with each sample above
-/// it that is no better than the one before the level rises fast; each level takes a sixth off what may wait for one client. Below three quarters of the mark the
-/// level falls slowly. So those who hold the most are hit first, whoever keeps up never notices, and where many do not keep
-/// up memory comes to rest between three quarters and the mark, instead of filling and emptying in turn.
+/// A value without IO or clock. The mark is a bound, so all that keeps memory below it begins before: what is decided takes
+/// its time, and memory grows meanwhile. Above seven eighths of the mark the level rises fast with each sample that is no
+/// better than the one before; each level takes a sixth off what may wait for one client. Below three quarters of the mark
+/// the level falls slowly. So those who hold the most are hit first, whoever keeps up never notices, and where many do not
+/// keep up memory comes to rest in between, instead of filling and emptying in turn. Where that does not suffice clients are
+/// refused, from fifteen sixteenths of the mark until memory is below seven eighths.
 struct MemoryGovernor: Sendable {
     /// At the highest level 64 MiB have become 64 KiB.
     static let levelMax = 40
     static let rise = 8
     static let fallInterval = TimeAmount.seconds(1)
     static let calmInterval = TimeAmount.seconds(1)
-    static let watchfulInterval = TimeAmount.milliseconds(20)
-    /// How fast memory may grow: the next sample is taken before it can be above the mark.
+    static let watchfulInterval = TimeAmount.milliseconds(10)
+    /// How fast memory may grow: the next sample is taken before shedding can be due.
     static let bytesPerMillisecond = 1024 * 1024
     /// How long memory that the allocator has got back and keeps is left with it.
     static let trimInterval = TimeAmount.seconds(10)
@@ -44,23 +46,31 @@ struct MemoryGovernor: Sendable {
     private var fallDue: NIODeadline?
     private var trimDue: NIODeadline?
 
+    /// From here on less may wait.
+    private var sheddingBytes: Int { self.markBytes - self.markBytes / 8 }
+    /// From here on clients are refused.
+    private var refusalBytes: Int { self.markBytes - self.markBytes / 16 }
+
     init(markBytes: Int) {
         self.markBytes = markBytes
     }
 
     mutating func onSample(residentBytes: Int, now: NIODeadline) -> Directive {
         let before = self.level
-        if residentBytes > self.markBytes {
-            self.refuses = true
+        if residentBytes > self.sheddingBytes {
             // What is being shed takes its time; while memory falls that is enough.
             if residentBytes >= self.lastBytes { self.level = min(self.level + Self.rise, Self.levelMax) }
             self.fallDue = now + Self.fallInterval
         } else {
-            if residentBytes < self.markBytes - self.markBytes / 8 { self.refuses = false }
             self.fall(residentBytes, now)
         }
+        if residentBytes > self.refusalBytes {
+            self.refuses = true
+        } else if residentBytes < self.sheddingBytes {
+            self.refuses = false
+        }
         self.lastBytes = residentBytes
-        let trims = residentBytes > self.markBytes && self.level == Self.levelMax && now >= self.trimDue ?? now
+        let trims = residentBytes > self.sheddingBytes && self.level == Self.levelMax && now >= self.trimDue ?? now
         if trims { self.trimDue = now + Self.trimInterval }
         return Directive(
             level: self.level,
@@ -79,7 +89,7 @@ struct MemoryGovernor: Sendable {
     }
 
     private func interval(_ residentBytes: Int) -> TimeAmount {
-        let milliseconds = (self.markBytes - residentBytes) / Self.bytesPerMillisecond
+        let milliseconds = (self.sheddingBytes - residentBytes) / Self.bytesPerMillisecond
         return min(max(.milliseconds(Int64(milliseconds)), Self.watchfulInterval), Self.calmInterval)
     }
 }

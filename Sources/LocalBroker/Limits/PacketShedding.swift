@@ -3,42 +3,52 @@ import Protocol
 
 /// Removing QoS 0 messages from packets that wait for a client which does not take them.
 enum PacketShedding {
-    /// Copies a buffer of packets without so many of its first QoS 0 messages that no more than `keepBytes` are left, if it
-    /// has so many.
+    /// Removes so many of a buffer's first QoS 0 messages that no more than `keepBytes` are left, if it has so many.
     ///
-    /// A message that gives a topic alias its meaning stays, as later ones may rely on it.
+    /// What is behind them does not move, as it may be much and a thousand buffers are shed in a row. A message that gives a topic alias its meaning stays, as later ones may rely on it.
     /// - Parameters:
     ///   - head: bytes at the beginning that are the end of a packet sent in part. They stay.
     ///   - buffer: whole packets after that, all written by this side.
-    /// - Returns: what is left, and how many messages are not.
+    /// - Returns: how many messages were removed.
     static func shed(
-        _ buffer: ByteBuffer,
+        _ buffer: inout ByteBuffer,
         head: Int,
         version: ProtocolVersion,
         keepBytes: Int
-    ) -> (kept: ByteBuffer, count: Int) {
-        // Its client does not read, so it will grow again.
-        var kept = ByteBufferAllocator().buffer(
-            capacity: max(min(keepBytes, buffer.readableBytes), ProcessMemory.largeBlockBytes)
-        )
+    ) -> Int {
         var count = 0
+        // What stays of the part that is walked over, and where that ends.
+        var kept = ByteBuffer()
+        var end = head
         buffer.withUnsafeReadableBytes { bytes in
             let span = bytes.bytes
             var excess = bytes.count - keepBytes
-            var at = head
-            var copied = 0
-            while excess > 0, let frame = Self.next(span, at) {
+            kept.writeBytes(UnsafeRawBufferPointer(rebasing: bytes[..<head]))
+            while excess > 0, let frame = Self.next(span, end) {
                 if Self.isDispensable(frame, span, version) {
-                    kept.writeBytes(UnsafeRawBufferPointer(rebasing: bytes[copied..<frame.start]))
-                    copied = frame.end
                     excess -= frame.end - frame.start
                     count += 1
+                } else {
+                    kept.writeBytes(UnsafeRawBufferPointer(rebasing: bytes[frame.start..<frame.end]))
                 }
-                at = frame.end
+                end = frame.end
             }
-            kept.writeBytes(UnsafeRawBufferPointer(rebasing: bytes[copied...]))
         }
-        return (kept, count)
+        guard count > 0 else { return 0 }
+        buffer.moveReaderIndex(forwardBy: end - kept.readableBytes)
+        buffer.setBuffer(kept, at: buffer.readerIndex)
+        return count
+    }
+
+    /// Gives back the memory in front of what is left in a buffer.
+    static func giveBack(_ buffer: inout ByteBuffer) {
+        let moves = buffer.readerIndex > max(buffer.readableBytes, ProcessMemory.largeBlockBytes)
+        if moves { buffer.discardReadBytes() }
+        let (start, end) = (buffer.readerIndex, buffer.writerIndex)
+        buffer.withVeryUnsafeMutableBytes { storage in
+            ProcessMemory.release(UnsafeMutableRawBufferPointer(rebasing: storage[..<start]))
+            if moves { ProcessMemory.release(UnsafeMutableRawBufferPointer(rebasing: storage[end...])) }
+        }
     }
 
     /// Where the first packet begins at or after `offset`, in a buffer whose first one begins at `head`.

@@ -62,6 +62,19 @@ package enum ProcessMemory {
         #endif
     }
 
+    /// Gives the whole pages of some memory that nobody needs the contents of back to the system, which has others there
+    /// when they are written to again.
+    static func release(_ bytes: UnsafeMutableRawBufferPointer) {
+        #if canImport(Glibc)
+        guard let base = bytes.baseAddress else { return }
+        let start = (UInt(bitPattern: base) + UInt(Self.pageSize) - 1) / UInt(Self.pageSize) * UInt(Self.pageSize)
+        let end = (UInt(bitPattern: base) + UInt(bytes.count)) / UInt(Self.pageSize) * UInt(Self.pageSize)
+        guard start < end else { return }
+        // Should it fail, the memory stays where it is.
+        _ = madvise(UnsafeMutableRawPointer(bitPattern: start), Int(end - start), MADV_DONTNEED)
+        #endif
+    }
+
     /// A block of this size is the system's own, which costs memory only where it is written to and grows in place.
     static let largeBlockBytes = 1024 * 1024
 

@@ -19,13 +19,17 @@ extension Shard {
 
     /// Deliveries in one tick after which a publisher waits for its next turn: a read may hold hundreds of messages and each
     /// have thousands of receivers.
-    private static let workMax = 16 * 1024
+    static let workMax = 16 * 1024
 
     /// The message at hand has many receivers.
     func noteWork(_ receivers: Int) {
         self.tickWork += receivers
         if self.tickWork > Self.workMax, self.stallRequest == nil { self.stallRequest = .turn }
     }
+
+    /// A message was kept for a client that does not take it. Memory had to be found for it, which takes much longer than to
+    /// hand it on.
+    func noteStuck() { self.tickWork += 64 }
 
     // MARK: Sessions
 
@@ -84,9 +88,6 @@ extension Shard {
 
     // MARK: Memory
 
-    /// What may wait in connections is shed in parts, so that the loop is not held up: so many bytes at a time.
-    private static let shedBytesMax = 2 * 1024 * 1024
-
     /// Memory is short, less short, or no more.
     func onMemory(level: Int, refusesClients: Bool) {
         let isWorse = level > self.limits.memoryLevel
@@ -97,14 +98,14 @@ extension Shard {
         if !isShedding { self.shedSome() }
     }
 
+    /// What may wait in connections is shed in turns, so that the loop is not held up.
     private func shedSome() {
         self.beginTick()
-        var bytes = 0
-        while bytes < Self.shedBytesMax, self.limits.memoryLevel > 0, let connection = self.connectionsToShed.popLast()
-        {
+        let end = Self.turnEnd()
+        while self.limits.memoryLevel > 0, let connection = self.connectionsToShed.popLast() {
             guard connection.isOpen, connection.backlog > self.limits.queuedBytesMax else { continue }
-            bytes += connection.backlog
             connection.shed(keepBytes: self.limits.queuedBytesMax)
+            if NIODeadline.now() >= end { break }
         }
         guard self.limits.memoryLevel > 0, !self.connectionsToShed.isEmpty else {
             self.connectionsToShed = []

@@ -29,7 +29,7 @@ struct OutboundLog: Sendable {
     }
 
     /// A queue that has come so far is likely to grow on; it is given a buffer that does so without being copied.
-    private static let largeBytes = 64 * 1024
+    private static let largeBytes = 16 * 1024
 
     /// Entries from the oldest unfinished one; the first `inFlight` have been sent.
     private var entries: CircularBuffer<Entry>

@@ -33,14 +33,16 @@ extension Shard {
 
     func deliverJoined(_ message: MessageView) {
         let isShared = self.receivers.count > 2
-        for receiver in self.receivers {
-            guard let session = self.slots[Int(receiver.slot)] else { continue }
-            if receiver.furtherIdentifiers == 0 {
-                self.deliver(message, to: session, receiver: receiver, isShared: isShared)
-            } else {
-                self.withFurtherIdentifiers(of: receiver, message) {
-                    self.deliver($0, to: session, receiver: receiver, isShared: false)
-                }
+        for receiver in self.receivers { self.deliver(message, toJoined: receiver, isShared: isShared) }
+    }
+
+    func deliver(_ message: MessageView, toJoined receiver: Outbox.Receiver, isShared: Bool) {
+        guard let session = self.slots[Int(receiver.slot)] else { return }
+        if receiver.furtherIdentifiers == 0 {
+            self.deliver(message, to: session, receiver: receiver, isShared: isShared)
+        } else {
+            self.withFurtherIdentifiers(of: receiver, message) {
+                self.deliver($0, to: session, receiver: receiver, isShared: false)
             }
         }
     }

@@ -40,7 +40,10 @@ extension Shard {
         guard !self.matches.isEmpty else { return isStored }
         self.publishSerial &+= 1
         self.template.reset()
-        if self.matches.runCount == 1 {
+        if self.mustQueue(from: source, scope: scope) {
+            self.collect(message, from: source, publisher: publisher, scope: scope)
+            self.queue(message, from: FanOut.Origin(shard: self.index, connection: source?.id ?? 0))
+        } else if self.matches.runCount == 1 {
             self.deliverRun(message, from: source, publisher: publisher, scope: scope)
         } else {
             self.deliverRuns(message, from: source, publisher: publisher, scope: scope)
@@ -86,12 +89,24 @@ extension Shard {
         publisher: Session?,
         scope: Scope
     ) {
+        self.collect(message, from: source, publisher: publisher, scope: scope)
+        self.deliverJoined(message)
+    }
+
+    /// Notes the receivers of this shard and hands the message to all others.
+    private func collect(
+        _ message: MessageView,
+        from source: Connection?,
+        publisher: Session?,
+        scope: Scope
+    ) {
         self.beginJoining()
+        let isOnly = self.matches.runCount == 1
         var touched: UInt64 = 0
         for index in 0..<self.matches.runCount {
             for route in self.matches[index] {
                 guard route.subscriber.isSession else {
-                    self.deliver(message, toPeerOrGroup: route, from: source, scope: scope, touched: &touched)
+                    self.collect(message, toPeerOrGroup: route, from: source, scope: scope, touched: &touched)
                     continue
                 }
                 let receiver = Outbox.Receiver(route, message: message)
@@ -102,11 +117,34 @@ extension Shard {
                 }
                 guard let session = self.slots[Int(receiver.slot)] else { continue }
                 if route.options.noLocal, session === publisher { continue }
-                self.join(receiver, session: session)
+                if isOnly {
+                    self.receivers.append(receiver)
+                } else {
+                    self.join(receiver, session: session)
+                }
             }
         }
-        self.deliverJoined(message)
         self.finish(message, touched: touched)
+    }
+
+    /// As `deliver(_:toPeerOrGroup:from:scope:touched:)`, but a member of this shard is noted.
+    private func collect(
+        _ message: MessageView,
+        toPeerOrGroup route: Route,
+        from source: Connection?,
+        scope: Scope,
+        touched: inout UInt64
+    ) {
+        guard route.subscriber.isGroup else {
+            self.deliver(message, toPeerOrGroup: route, from: source, scope: scope, touched: &touched)
+            return
+        }
+        guard let member = self.chooseMember(ofGroup: route.subscriber.slot) else { return }
+        if Int(member.subscriber.shard) == self.index {
+            self.receivers.append(Outbox.Receiver(member, message: message))
+        } else {
+            self.deliver(message, toMember: member, from: source, touched: &touched)
+        }
     }
 
     private func deliver(
@@ -181,19 +219,23 @@ extension Shard {
     /// Delivers what another shard matched for receivers of this one.
     func deliver(_ buffer: ByteBuffer, from sender: Int) {
         Outbox.forEach(in: buffer) { message, receivers, publisher in
-            self.deliver(message, receivers)
+            let origin = FanOut.Origin(shard: sender, connection: publisher)
+            self.deliver(message, receivers, from: origin)
             self.flushOverdue()
-            if let reason = self.stallRequest.take(), publisher != 0 {
-                self.shared.mailboxes[sender].post(.command { $0.connections[publisher]?.stall(reason) })
-            }
+            if let reason = self.stallRequest.take() { self.stall(origin, reason) }
         }
     }
 
-    private func deliver(_ message: MessageView, _ receivers: UnsafeRawBufferPointer) {
+    private func deliver(
+        _ message: MessageView,
+        _ receivers: UnsafeRawBufferPointer,
+        from origin: FanOut.Origin
+    ) {
         self.publishSerial &+= 1
         self.template.reset()
         let count = receivers.count / Outbox.receiverSize
-        if count == 1 {
+        let mustQueue = count > Self.receiversAtOnceMax || (!self.fanOuts.isEmpty && self.isBehind(origin))
+        if count == 1, !mustQueue {
             self.deliver(message, toOnly: Outbox.receiver(0, in: receivers))
             return
         }
@@ -206,11 +248,15 @@ extension Shard {
                 if receiver.share == 0 {
                     self.join(receiver, session: session)
                 } else {
-                    self.deliver(message, to: session, receiver: receiver, isShared: false)
+                    self.receivers.append(receiver)
                 }
             }
         }
-        self.deliverJoined(message)
+        if mustQueue {
+            self.queue(message, from: origin)
+        } else {
+            self.deliverJoined(message)
+        }
     }
 
     private func deliver(_ message: MessageView, toOnly receiver: Outbox.Receiver) {
@@ -280,6 +326,7 @@ extension Shard {
         )
         guard let connection = session.connection else { return }
         connection.pump()
+        if session.state.log.waitingCount > 0 { self.noteStuck() }
         self.slowPublishers(connection, backlog: session.state.log.byteCount)
         self.slowPublishers(
             &connection.messageCongestion,

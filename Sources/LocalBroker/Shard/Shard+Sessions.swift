@@ -183,9 +183,11 @@ extension Shard {
         let finish: @Sendable () -> Void = {
             mailbox.post(
                 .command { shard in
-                    let (session, body) = bound.value
-                    body(session)
-                    shard.forget(session)
+                    shard.afterFanOuts {
+                        let (session, body) = bound.value
+                        body(session)
+                        shard.forget(session)
+                    }
                 }
             )
         }

@@ -31,6 +31,10 @@ final class Shard {
     @exclusivity(unchecked) var limits: ShardLimits
     /// Receivers of this tick's messages that have many.
     var tickWork = 0
+    /// Messages with many receivers, in the order they came.
+    var fanOuts = CircularBuffer<FanOut>(initialCapacity: 1)
+    /// Deliveries that wait in them; large messages count as several.
+    var fanOutWork = 0
     /// Connections that hold too much for the memory there is, yet to be dealt with.
     var connectionsToShed: [Connection] = []
     var timers: TimerWheel<Timer>
@@ -58,12 +62,14 @@ final class Shard {
     @exclusivity(unchecked) private var outboxesTouched: UInt64 = 0
     @exclusivity(unchecked) private var dirtyConnections: [Connection] = []
     /// Those of earlier ticks that have not had their turn yet.
-    private var lateConnections: [Connection] = []
+    private var lateConnections = CircularBuffer<Connection>(initialCapacity: 1)
     @exclusivity(unchecked) private var overdueConnections: [Connection] = []
     private var dirtyOutlets: [PeerOutlet] = []
     private var spareBuffers: [ByteBuffer] = []
     private var inbox: [ShardMessage] = []
     private var isTickScheduled = false
+    /// Something was collected while the tick's end was at work.
+    private var isTickWanted = false
     private var isInTable = false
     private var tickEnd: @Sendable () -> Void = {}
     private let readBuffers: NIOLoopBoundBox<ReadBufferPool>
@@ -84,7 +90,7 @@ final class Shard {
     /// come and go does not pile up for as long as they asked their sessions to be kept.
     static let timerReachSeconds = 60
 
-    /// Connections written to in one go, and as many of those that are late.
+    /// Connections written to in one go for messages with few receivers.
     private static let flushesMax = 128
 
     init(index: Int, eventLoop: any EventLoop, shared: BrokerShared) {
@@ -125,6 +131,7 @@ final class Shard {
     func closeClients() {
         self.isStopping = true
         self.beginTick()
+        self.deliverFanOuts(until: .distantFuture)
         for connection in Array(self.connections.values) { connection.disconnect(.serverShuttingDown) }
     }
 
@@ -132,7 +139,10 @@ final class Shard {
 
     /// Makes sure that `endTick` runs after the events at hand, and reads the clocks for them.
     func beginTick() {
-        guard !self.isTickScheduled else { return }
+        guard !self.isTickScheduled else {
+            self.isTickWanted = true
+            return
+        }
         self.isTickScheduled = true
         self.updateClocks()
         self.eventLoop.execute(self.tickEnd)
@@ -175,7 +185,7 @@ final class Shard {
     /// Whatever the tick has collected goes out. The table is left only after the outboxes are posted: so a batch of
     /// route changes that every reader has left behind has no older delivery still on its way to a mailbox.
     private func endTick() {
-        self.isTickScheduled = false
+        self.isTickWanted = false
         self.tickWork = 0
         self.postOutboxes()
         for outlet in self.dirtyOutlets {
@@ -185,10 +195,32 @@ final class Shard {
         self.dirtyOutlets.removeAll(keepingCapacity: true)
         self.flushOverdue()
         self.flushDirty()
+        self.goOnFanningOut()
+        self.flushLate()
         if self.isInTable, self.outboxesTouched == 0 {
             self.isInTable = false
             self.reader.leave()
         }
+        if !self.lateConnections.isEmpty || !self.fanOuts.isEmpty {
+            self.updateClocks()
+            // Not at once: a loop looks at its sockets only when no task is ready.
+            self.eventLoop.scheduleTask(in: Self.pauseTime, self.tickEnd)
+        } else if self.isTickWanted {
+            self.updateClocks()
+            self.eventLoop.execute(self.tickEnd)
+        } else {
+            self.isTickScheduled = false
+        }
+    }
+
+    /// Makes some of the deliveries that wait. Those who get them are written to after those whom nobody else makes wait.
+    private func goOnFanningOut() {
+        guard !self.fanOuts.isEmpty else { return }
+        let dirty = self.dirtyConnections
+        self.dirtyConnections = []
+        self.deliverFanOuts(until: Self.turnEnd())
+        self.lateConnections.append(contentsOf: self.dirtyConnections)
+        self.dirtyConnections = dirty
     }
 
     /// Writes to the connections of this tick, or to a part of them: a write takes ten microseconds and a message may have a
@@ -197,23 +229,26 @@ final class Shard {
         // A flush may close its connection, and that may publish a will and make others dirty: those wait for the next.
         let dirty = self.dirtyConnections
         self.dirtyConnections = []
-        var late = self.lateConnections
-        self.lateConnections = []
         for connection in dirty.prefix(Self.flushesMax) { self.flush(connection) }
-        // Late ones have their share, and who was made dirty by one message waits for no other with as many receivers.
-        for connection in late.prefix(Self.flushesMax) { self.flush(connection) }
-        late.removeFirst(min(Self.flushesMax, late.count))
-        late += dirty.dropFirst(Self.flushesMax)
-        self.lateConnections = late
+        if dirty.count > Self.flushesMax {
+            self.lateConnections.append(contentsOf: dirty.dropFirst(Self.flushesMax))
+        }
         if self.dirtyConnections.isEmpty {
             self.dirtyConnections = dirty
             self.dirtyConnections.removeAll(keepingCapacity: true)
         }
-        guard !late.isEmpty, !self.isTickScheduled else { return }
-        self.isTickScheduled = true
-        self.updateClocks()
-        // Not at once: a loop looks at its sockets only when no task is ready.
-        self.eventLoop.scheduleTask(in: .microseconds(20), self.tickEnd)
+    }
+
+    /// Late ones have their share, and who was made dirty by one message waits for no other with as many receivers.
+    private func flushLate() {
+        guard !self.lateConnections.isEmpty else { return }
+        let end = Self.turnEnd()
+        var count = 0
+        while let connection = self.lateConnections.popFirst() {
+            self.flush(connection)
+            count += 1
+            if count % 4 == 0, NIODeadline.now() >= end { return }
+        }
     }
 
     private func flush(_ connection: Connection) {

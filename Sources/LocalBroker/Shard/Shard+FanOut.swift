@@ -1,0 +1,137 @@
+import NIOCore
+import Protocol
+
+/// A message for many clients of this shard whose deliveries are made in turns, so that no other client waits for all of
+/// them: each may have to find memory for a client that does not read.
+struct FanOut {
+    /// Who published it, as far as order and slowing down are concerned.
+    struct Origin: Equatable {
+        /// The shard that posted it.
+        var shard: Int
+        /// The publisher's connection there; 0 where it is none: a peer, a will, the broker itself.
+        var connection: UInt64
+    }
+
+    let origin: Origin
+    /// A `MessageRecord`.
+    let record: ByteBuffer
+    let receivers: [Outbox.Receiver]
+    /// What the receivers' `furtherIdentifiers` head.
+    let identifiers: [(identifier: UInt32, next: UInt32)]
+    /// What it adds to the shard's `fanOutWork`.
+    let work: Int
+    /// The next receiver.
+    var next = 0
+    /// What is to be done when it is delivered.
+    var afterwards: [() -> Void] = []
+}
+
+/// Messages with many receivers.
+///
+/// They wait in one queue, so that those of one topic stay in order whoever sent them, and what a publisher of one of them
+/// sends meanwhile waits behind it. All others overtake.
+extension Shard {
+    /// Receivers that get a message at once.
+    static let receiversAtOnceMax = 128
+
+    /// How long deliveries, and writes, of many connections may keep the loop from its sockets.
+    static let turnTime = TimeAmount.microseconds(50)
+
+    /// Between two turns.
+    static let pauseTime = TimeAmount.microseconds(20)
+
+    /// Until a turn's work that begins now should be done.
+    static func turnEnd() -> NIODeadline { .now() + Self.turnTime }
+
+    /// Whether the message at hand must not be delivered before what waits, or has too many receivers.
+    @inline(__always)
+    func mustQueue(from source: Connection?, scope: Scope) -> Bool {
+        self.matches.routeCount > Self.receiversAtOnceMax || (!self.fanOuts.isEmpty && self.isBehind(source, scope))
+    }
+
+    private func isBehind(_ source: Connection?, _ scope: Scope) -> Bool {
+        // A will may come behind its client's last messages, whatever connection they came by.
+        guard source != nil || scope == .clients else { return true }
+        return self.isBehind(FanOut.Origin(shard: self.index, connection: source?.id ?? 0))
+    }
+
+    func isBehind(_ origin: FanOut.Origin) -> Bool {
+        self.fanOuts.contains { $0.origin == origin }
+    }
+
+    /// Queues the message at hand for the noted receivers. The turns begin at the end of the tick.
+    func queue(_ message: MessageView, from origin: FanOut.Origin) {
+        guard !self.receivers.isEmpty else { return }
+        var record = ByteBufferAllocator().buffer(capacity: MessageRecord.size(of: message))
+        MessageRecord.append(message, qos: message.qos, to: &record)
+        let work = self.receivers.count * (1 + record.readableBytes / 1024)
+        self.fanOuts.append(
+            FanOut(
+                origin: origin,
+                record: record,
+                receivers: self.receivers,
+                identifiers: self.joinedIdentifiers,
+                work: work
+            )
+        )
+        self.beginJoining()
+        self.fanOutWork += work
+        self.beginTick()
+        if self.fanOutWork > 4 * Self.workMax {
+            // Somebody could not be slowed, as a peer cannot. So the queue has a bound.
+            self.deliverFanOuts(until: .distantFuture)
+        } else if self.isFull {
+            self.stallRequest = .turn
+        }
+    }
+
+    /// So much waits that publishers should.
+    var isFull: Bool { self.fanOutWork > Self.workMax }
+
+    /// Makes deliveries until the time is over, at least one.
+    func deliverFanOuts(until end: NIODeadline) {
+        while var fanOut = self.fanOuts.popFirst() {
+            self.deliver(&fanOut, until: end)
+            let isDone = fanOut.next == fanOut.receivers.count
+            if isDone { self.fanOutWork -= fanOut.work } else { self.fanOuts.prepend(fanOut) }
+            if let reason = self.stallRequest.take() { self.stall(fanOut.origin, reason) }
+            self.flushOverdue()
+            guard isDone else { return }
+            for body in fanOut.afterwards { body() }
+            if NIODeadline.now() >= end { return }
+        }
+    }
+
+    private func deliver(_ fanOut: inout FanOut, until end: NIODeadline) {
+        fanOut.record.withUnsafeReadableBytes { record in
+            guard let message = MessageRecord.read(record) else {
+                preconditionFailure("a fan-out holds only a record that this process wrote")
+            }
+            self.template.reset()
+            self.joinedIdentifiers = fanOut.identifiers
+            repeat {
+                self.deliver(message, toJoined: fanOut.receivers[fanOut.next], isShared: true)
+                fanOut.next += 1
+            } while fanOut.next < fanOut.receivers.count && (fanOut.next % 4 != 0 || NIODeadline.now() < end)
+        }
+    }
+
+    /// Slows the publisher of a message.
+    func stall(_ origin: FanOut.Origin, _ reason: StallReason) {
+        guard origin.connection != 0 else { return }
+        if origin.shard == self.index {
+            self.connections[origin.connection]?.stall(reason)
+            return
+        }
+        // It cannot see when the queue here is shorter.
+        let reason = reason == .turn ? .slowConsumer : reason
+        self.shared.mailboxes[origin.shard].post(.command { $0.connections[origin.connection]?.stall(reason) })
+    }
+
+    /// Does something as soon as all that was published by now has been delivered.
+    func afterFanOuts(_ body: @escaping () -> Void) {
+        guard !self.fanOuts.isEmpty else { return body() }
+        let last = self.fanOuts.index(before: self.fanOuts.endIndex)
+        self.fanOuts[last].afterwards.append(body)
+    }
+}
