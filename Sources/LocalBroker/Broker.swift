@@ -104,17 +104,17 @@ public final class Broker: Sendable {
 
     /// Reads the listener's certificates, and has them read again when they change.
     private func makeContext(_ listener: BrokerConfiguration.Listener) async throws -> ListenerContext {
-        let size = self.shared.configuration.maximumPacketSize
+        let configuration = self.shared.configuration
         let context: ListenerContext
         do {
             context = try await NIOThreadPool.singleton.runIfActive {
-                try ListenerContext(configuration: listener, maximumPacketSize: size)
+                try ListenerContext(listener, of: configuration)
             }
         } catch let error as TLSFileError {
             throw BrokerError.cannotSecure(listener: listener.name, reason: error.description)
         }
         guard let tls = context.tls else { return context }
-        let logger = self.shared.configuration.logger
+        let logger = configuration.logger
         let wallClock: @Sendable () -> UInt64 = { [shared] in shared.wallClock() }
         tls.warnIfExpired(nowSeconds: Int(wallClock() / 1000), logger: logger)
         self.shared.reloader.add("certificate of listener \(listener.name)", files: tls.files) {

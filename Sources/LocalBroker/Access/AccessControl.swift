@@ -153,7 +153,7 @@ final class AccessControl: Sendable {
         _ policy: BrokerConfiguration.AnonymousPolicy?
     ) -> LoginVerdict {
         if let policy { return Self.anonymousVerdict(request, policy) }
-        guard !self.allowsPublicAddresses, !AddressRule.isPrivate(request.remoteAddress) else { return .anonymous }
+        guard !self.allowsPublicAddresses, !request.isFromPrivateAddress else { return .anonymous }
         return .refused(
             .notAuthorized,
             "a client from a public address was refused: without authentication only loopback and private "
@@ -165,10 +165,10 @@ final class AccessControl: Sendable {
         _ request: AuthenticationRequest,
         _ policy: BrokerConfiguration.AnonymousPolicy
     ) -> LoginVerdict {
-        let setting = "(setting: anonymous policy of the listener '\(request.listener)')"
+        let setting = "(setting: --anonymous, or --\(request.listener)-anonymous for its listener)"
         switch policy {
         case .everyone: return .anonymous
-        case .privateAddresses where AddressRule.isPrivate(request.remoteAddress): return .anonymous
+        case .privateAddresses where request.isFromPrivateAddress: return .anonymous
         case .privateAddresses:
             return .refused(.notAuthorized, "a client without credentials from a public address was refused \(setting)")
         case .nobody: return .refused(.notAuthorized, "a client without credentials was refused \(setting)")

@@ -98,7 +98,7 @@ struct WSListenerOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "An origin that a browser's page may have, also over TLS; may be given several times. All unless set.",
+            "An origin that a browser's page may have, also over TLS; may be given several times. (default: all, or only own ones where nothing authenticates)",
             valueName: "origin"
         )
     )
