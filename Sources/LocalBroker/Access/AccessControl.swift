@@ -65,7 +65,9 @@ final class AccessControl: Sendable {
         do throws(AccessFileError) {
             return try body(path)
         } catch {
-            throw .cannotUse(what: "\(name) \(path)", reason: error.description)
+            // The reason may name the file, and one of several, already.
+            let isNamed = path.split(separator: ", ").contains { error.reason.contains("'\($0)'") }
+            throw .cannotUse(what: isNamed ? name : "\(name) \(path)", reason: error.description)
         }
     }
 
