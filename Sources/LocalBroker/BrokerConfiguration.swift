@@ -12,6 +12,9 @@ public struct BrokerConfiguration: Sendable {
     public var shards: Int?
     /// The largest packet taken from a client, in bytes. [MQTT-3.2.2-15]
     public var maximumPacketSize = 1024 * 1024
+    /// The largest CONNECT, in bytes; never more than `maximumPacketSize`. Whoever opens a connection makes the broker hold so
+    /// much.
+    public var maximumConnectSize = 256 * 1024
     /// Levels of a topic; a subscription with more is refused with 0x8F, a message with 0x90.
     public var maximumTopicLevels = 128
     /// Bytes of a topic; a subscription with more is refused with 0x8F, a message with 0x90.
@@ -30,6 +33,8 @@ public struct BrokerConfiguration: Sendable {
     public var clientByteRate: Rate?
     /// Topic filters that one client may subscribe to; beyond it SUBACK says 0x97.
     public var maximumSubscriptions = 100_000
+    /// Bytes of all topic filters that one client may subscribe to; beyond it SUBACK says 0x97.
+    public var maximumSubscriptionBytes = 16 * 1024 * 1024
     /// QoS 1 and 2 messages sent to a client and not yet acknowledged by it; a client may ask for fewer.
     public var maximumInflight = 1000
     /// QoS 1 and 2 messages that a client may send before one of them is acknowledged. [MQTT-3.3.4-7]

@@ -57,7 +57,8 @@ struct Node: AsyncParsableCommand {
     func run() async throws {
         let settings = try Settings.ofThisProcess()
         try settings.requireNoProblems()
-        settings.options.output.beginLogging()
+        let log = settings.options.output.beginLogging()
+        defer { log.finish() }
         try await Self.reporting { try await NodeProcess(settings.options).run() }
     }
 

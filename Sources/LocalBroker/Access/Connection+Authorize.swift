@@ -40,8 +40,7 @@ extension Connection {
         self.shard.statistics.publishesDenied += 1
         guard self.shard.now.seconds >= access.nextDenialLog else { return }
         access.nextDenialLog = self.shard.now.seconds + 60
-        let name = String(decoding: topic, as: UTF8.self)
-        self.shard.logger.warning("a client may not publish to '\(name)'", metadata: self.metadata)
+        self.log(.warning, "a client may not publish to '\(String(decoding: topic, as: UTF8.self).logged)'")
     }
 
     /// Whether a SUBSCRIBE must wait until the authorizer has answered.
@@ -58,8 +57,7 @@ extension Connection {
         guard let access = self.clientAccess, access.judges else { return true }
         guard !access.allowsSubscription(to: filter) else { return true }
         self.shard.statistics.subscriptionsDenied += 1
-        let name = String(decoding: filter, as: UTF8.self)
-        self.shard.logger.info("a client may not subscribe to '\(name)'", metadata: self.metadata)
+        self.log(.info, "a client may not subscribe to '\(String(decoding: filter, as: UTF8.self).logged)'")
         return false
     }
 
@@ -178,7 +176,8 @@ extension Shard {
         guard !removed.isEmpty else { return }
         for filter in removed {
             session.state.subscriptions[filter] = nil
-            let name = String(decoding: filter, as: UTF8.self)
+            session.state.filterBytes -= filter.count
+            let name = String(decoding: filter, as: UTF8.self).logged
             self.logger.notice("removed a subscription that is not allowed: '\(name)'", metadata: metadata)
         }
         session.state.retained.removeAll { session.state.subscriptions[$0.filter] == nil }

@@ -19,7 +19,7 @@ extension Connection {
     }
 
     private func onAnswerTooLarge() {
-        self.shard.logger.info("client does not take packets as large as its answers", metadata: self.metadata)
+        self.log(.info, "client does not take packets as large as its answers")
         self.shard.statistics.droppedTooLarge += 1
         self.disconnect(.packetTooLarge)
     }

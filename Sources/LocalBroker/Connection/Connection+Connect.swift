@@ -8,6 +8,7 @@ extension Connection {
         self.version = connect.version
         self.shard.statistics.connectsReceived &+= 1
         self.core.onConnectTaken()
+        self.inboundPacketSizeMax = self.shard.shared.configuration.maximumPacketSize
         let configuration = self.shard.shared.configuration
         if let limit = self.limitReached(by: connect) {
             self.refuse(limit)
@@ -85,7 +86,7 @@ extension Connection {
     /// Refuses a client whose CONNECT was right, and says why in the log.
     func refuse(_ reason: ReasonCode, _ explanation: String) {
         self.shard.statistics.connectionsRefused += 1
-        self.shard.logger.warning("\(explanation)", metadata: self.metadata)
+        self.log(.warning, explanation)
         self.append { ShortPackets.writeConnAck(reason, sessionPresent: false, version: self.version, into: &$0) }
         self.closeAfterFlush()
     }
@@ -120,7 +121,9 @@ extension Connection {
         answer.properties.topicAliasMaximum = configuration.topicAliasMaximum
         if self.connect.isKeepAliveOurs { answer.properties.serverKeepAlive = self.connect.keepAlive }
         if self.connect.wantsResponseInformation, let information = configuration.responseInformation {
-            answer.properties.responseInformation = information.replacing("%c", with: self.clientID)
+            let information = information.replacing("%c", with: self.clientID)
+            // With a long client identifier it may be more than a property can hold.
+            if information.utf8.count <= UInt16.max { answer.properties.responseInformation = information }
         }
         answer.properties.assignedClientIdentifier = self.connect.assignedClientID
         answer.properties.authenticationMethod = self.clientAccess?.method
@@ -131,7 +134,8 @@ extension Connection {
         guard self.appendIfTaken({ self.encode(.connAck(answer), into: &$0) }) else {
             // It must hear before all else that it was not accepted, so this is no DISCONNECT.
             self.shard.statistics.connectionsRefused += 1
-            self.shard.logger.info("client takes no packets as large as CONNACK", metadata: self.metadata)
+            self.log(.info, "client takes no packets as large as CONNACK")
+            self.will = nil
             _ = self.appendIfTaken {
                 ShortPackets.writeConnAck(.packetTooLarge, sessionPresent: false, version: .v5, into: &$0)
             }

@@ -82,6 +82,7 @@ extension Connection {
         var message = message
         if publish.topicAlias != 0 { try self.resolveAlias(of: publish, in: &message) }
         if message.isSystemTopic {
+            self.countReceived(message)
             self.refuse(publish, .notAuthorized, "topics below $SYS belong to the broker")
             return true
         }
@@ -100,19 +101,18 @@ extension Connection {
             message.topic.count <= self.shard.limits.uncheckedTopicBytes
                 || self.shard.isWithinLimits(topic: message.topic)
         else {
+            self.countReceived(message)
             self.shard.note(.topic, self.metadata)
             self.refuse(publish, .topicNameInvalid, "the topic has too many levels or bytes")
             return true
         }
-        switch self.publishVerdict(message) {
-        case .allowed: break
-        case .held: return false
-        case .denied:
+        let verdict = self.publishVerdict(message)
+        if verdict == .held { return false }
+        self.countReceived(message)
+        if verdict == .denied {
             self.refuse(publish, .notAuthorized)
             return true
         }
-        self.shard.statistics.messagesReceived &+= 1
-        self.shard.statistics.payloadBytesReceived &+= UInt64(message.payload.count)
         switch publish.qos {
         case .atMostOnce:
             self.shard.publish(message, from: self, publisher: session, scope: .everyone)
@@ -126,6 +126,12 @@ extension Connection {
             try self.onPublishQoS2(publish, message, session)
         }
         return true
+    }
+
+    @inline(__always)
+    private func countReceived(_ message: MessageView) {
+        self.shard.statistics.messagesReceived &+= 1
+        self.shard.statistics.payloadBytesReceived &+= UInt64(message.payload.count)
     }
 
     /// A message is routed when it first arrives; its identifier is remembered until PUBREL so that a repeated one is not

@@ -38,6 +38,7 @@ extension Connection {
             session.wasSubscribed = true
             let held = HeldSubscription(options: options, identifier: identifier)
             let isNew = session.state.subscriptions.updateValue(held, forKey: filter) == nil
+            if isNew { session.state.filterBytes += filter.count }
             operations.append(.subscribe(filter: filter, route))
             // A shared subscription gets no retained messages. (MQTT 5, section 4.8.2)
             let wantsRetained = request.retainHandling == .send || (request.retainHandling == .sendIfNew && isNew)
@@ -72,7 +73,10 @@ extension Connection {
         let filters = unsubscribe.filters.map { Array($0.utf8) }
         for filter in filters {
             let isKnown = session.state.subscriptions.removeValue(forKey: filter) != nil
-            if isKnown { operations.append(.unsubscribe(filter: filter, session.subscriberID)) }
+            if isKnown {
+                session.state.filterBytes -= filter.count
+                operations.append(.unsubscribe(filter: filter, session.subscriberID))
+            }
             if let share = session.state.shares.number(of: filter), !session.state.log.holds(share: share) {
                 session.state.shares.release(filter)
             }
@@ -106,9 +110,21 @@ extension Connection {
     /// Why a filter is not subscribed to, if it is not.
     private func refusal(of filter: [UInt8], _ session: Session) -> ReasonCode? {
         if Self.isShared(filter), !Self.isValidShare(filter) { return .topicFilterInvalid }
-        let limit = self.shard.shared.configuration.maximumSubscriptions
-        let isNew = session.state.subscriptions[filter] == nil
-        if (isNew && session.state.subscriptions.count >= limit) || session.state.retained.count >= limit {
+        let configuration = self.shard.shared.configuration
+        let limit = configuration.maximumSubscriptions
+        if session.state.subscriptions[filter] == nil {
+            guard !self.shard.limits.refusesClients else {
+                self.shard.note(.memory, self.metadata)
+                return .quotaExceeded
+            }
+            guard session.state.subscriptions.count < limit,
+                session.state.filterBytes + filter.count <= configuration.maximumSubscriptionBytes
+            else {
+                self.shard.note(.subscriptions, self.metadata)
+                return .quotaExceeded
+            }
+        }
+        guard session.state.retained.count < limit else {
             self.shard.note(.subscriptions, self.metadata)
             return .quotaExceeded
         }

@@ -30,7 +30,7 @@ extension Connection {
             // A client that is not read from cannot be heard.
             if self.isStalled { self.lastRead = self.shard.now }
             if self.shard.now - self.lastRead >= .seconds(Int64(self.core.silenceLimitSeconds)) {
-                self.shard.logger.info("client was silent beyond its keep-alive", metadata: self.metadata)
+                self.log(.info, "client was silent beyond its keep-alive")
                 self.disconnect(.keepAliveTimeout)
             } else {
                 self.scheduleSilenceCheck()

@@ -35,7 +35,7 @@ extension Connection {
         guard self.isOpen else { return }
         self.shard.beginTick()
         self.shard.statistics[keyPath: reason.counter] += 1
-        self.shard.logger.info("closing a client: \(reason.text)", metadata: self.metadata)
+        self.log(.info, "closing a client: \(reason.text)")
         self.close()
     }
 

@@ -14,6 +14,8 @@ final class Connection: ChannelInboundHandler {
     static let flushThreshold = 64 * 1024
     /// Bytes of answers that may wait for a client on top of its messages.
     static let maximumAnswerBytes = 1024 * 1024
+    /// Bytes of a CONNECT that may be waited with for its rest while memory is short.
+    private static let maximumStrangerBytes = 8 * 1024
 
     let shard: Shard
     let listener: ListenerContext
@@ -29,6 +31,8 @@ final class Connection: ChannelInboundHandler {
     var version = ProtocolVersion.v311
     var session: Session?
     var will: StoredWill?
+    /// The largest packet that is taken from the client now, in bytes.
+    var inboundPacketSizeMax: Int
     /// The largest packet the client takes, in bytes. [MQTT-3.1.2-24]
     var maximumPacketSize = FrameScanner.packetSizeMax
     var inboundAliases = InboundAliases()
@@ -95,6 +99,8 @@ final class Connection: ChannelInboundHandler {
         self.shard = shard
         self.listener = listener
         self.isBare = listener.isBare
+        let configuration = shard.shared.configuration
+        self.inboundPacketSizeMax = min(configuration.maximumConnectSize, configuration.maximumPacketSize)
     }
 
     var isOpen: Bool { self.core.phase != .closed }
@@ -104,11 +110,14 @@ final class Connection: ChannelInboundHandler {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
+        // The clock was read in the last tick, which may be a second ago.
+        self.shard.beginTick()
         self.remoteAddress = context.remoteAddress
         self.descriptor = self.socket(context)
         self.id = self.shard.add(self)
         self.enter()
-        self.check(atSeconds: self.shard.now.seconds + self.shard.shared.configuration.connectTimeoutSeconds)
+        // So many whole seconds: the one at hand has begun already.
+        self.check(atSeconds: self.shard.now.seconds + self.shard.shared.configuration.connectTimeoutSeconds + 1)
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
@@ -154,7 +163,7 @@ final class Connection: ChannelInboundHandler {
     private func checkBacklog() {
         let limit = self.shard.shared.configuration.maximumQueuedBytes + Self.maximumAnswerBytes
         guard self.backlog > limit, self.isOpen else { return }
-        self.shard.logger.info("client does not read what it asks for", metadata: self.metadata)
+        self.log(.info, "client does not read what it asks for")
         self.disconnect(.quotaExceeded)
     }
 
@@ -177,6 +186,7 @@ final class Connection: ChannelInboundHandler {
                 self.tail.writeBytes(UnsafeRawBufferPointer(rebasing: bytes[end...]))
             }
         }
+        self.checkStranger()
     }
 
     /// Acts on all complete packets; returns where the first one begins that is not, or must wait.
@@ -190,7 +200,7 @@ final class Connection: ChannelInboundHandler {
                 let frame = try FrameScanner.next(
                     in: span,
                     from: at,
-                    maximumPacketSize: self.shard.shared.configuration.maximumPacketSize
+                    maximumPacketSize: self.inboundPacketSizeMax
                 )
             {
                 guard try self.handle(frame, span, bytes) else { return at }
@@ -217,7 +227,7 @@ final class Connection: ChannelInboundHandler {
             do throws(ProtocolError) {
                 missing = try FrameScanner.missingBytes(
                     in: self.tail.readableBytesSpan,
-                    maximumPacketSize: self.shard.shared.configuration.maximumPacketSize
+                    maximumPacketSize: self.inboundPacketSizeMax
                 )
             } catch {
                 self.fail(error)
@@ -237,6 +247,15 @@ final class Connection: ChannelInboundHandler {
         self.tail = packet
         self.tail.writeBytes(UnsafeRawBufferPointer(rebasing: bytes[used...]))
         return -1
+    }
+
+    /// Who has not connected holds little while memory is short.
+    private func checkStranger() {
+        guard self.core.phase == .awaitingConnect, self.tail.readableBytes > Self.maximumStrangerBytes,
+            self.shard.limits.refusesClients
+        else { return }
+        self.shard.note(.memory, self.metadata)
+        self.close()
     }
 
     private func holdBack(_ buffer: ByteBuffer) {
@@ -309,7 +328,7 @@ final class Connection: ChannelInboundHandler {
         guard !self.isFailing, self.isOpen else { return }
         self.isFailing = true
         self.shard.statistics.protocolErrors += 1
-        self.shard.logger.info("closing a client for a protocol error: \(error)", metadata: self.metadata)
+        self.log(.info, "closing a client for a protocol error: \(error)")
         if self.core.phase == .awaitingConnect || self.core.phase == .authenticating {
             self.refuseConnect(error)
         } else {
@@ -367,15 +386,23 @@ final class Connection: ChannelInboundHandler {
 
     /// Says, at most once a minute, that messages for the client are dropped.
     func logDrop(_ reason: String) {
-        guard self.shard.now.seconds >= self.nextDropLog,
-            self.shard.limits.dropLog.allowsLine(nowSeconds: self.shard.now.seconds)
-        else { return }
+        guard self.shard.now.seconds >= self.nextDropLog else { return }
         self.nextDropLog = self.shard.now.seconds + 60
-        self.shard.logger.warning("dropping messages for a client: \(reason)", metadata: self.metadata)
+        self.log(.warning, "dropping messages for a client: \(reason)")
+    }
+
+    /// Writes a line about what the client did, unless clients have caused too many of them.
+    func log(_ level: Logger.Level, _ text: @autoclosure () -> String) {
+        guard self.shard.logger.logLevel <= level,
+            let silent = self.shard.limits.clientLog.allowsLine(nowSeconds: self.shard.now.seconds)
+        else { return }
+        var metadata = self.metadata
+        if silent > 0 { metadata["unsaid"] = "\(silent)" }
+        self.shard.logger.log(level: level, "\(text())", metadata: metadata)
     }
 
     var metadata: Logger.Metadata {
-        ["client": "\(self.clientID)", "address": "\(self.remoteAddress.map { "\($0)" } ?? "unknown")"]
+        ["client": "\(self.clientID.logged)", "address": "\(self.remoteAddress.map { "\($0)" } ?? "unknown")"]
     }
 
     // MARK: Outbound bytes

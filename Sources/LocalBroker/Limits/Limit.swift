@@ -18,6 +18,26 @@ enum Limit: Int, CaseIterable {
     case queue
     case messageRate
 
+    /// Its topic's last level below `$SYS/broker/limits`.
+    var topic: String {
+        switch self {
+        case .accept: "accept"
+        case .connections: "connections"
+        case .listenerConnections: "listener-connections"
+        case .addressConnections: "address-connections"
+        case .connectRate: "connect-rate"
+        case .connectTime: "connect-time"
+        case .memory: "memory"
+        case .flapping: "flapping"
+        case .sessions: "sessions"
+        case .topic: "topic"
+        case .subscriptions: "subscriptions"
+        case .retained: "retained"
+        case .queue: "queue"
+        case .messageRate: "message-rate"
+        }
+    }
+
     /// What is said in the log.
     var text: String {
         switch self {
@@ -70,21 +90,27 @@ enum Limit: Int, CaseIterable {
     }
 }
 
-/// Lets ten lines in ten seconds through about clients that messages are dropped for, however many clients that are.
-struct DropLog {
-    static let linesMax = 10
+/// Lets a hundred lines in ten seconds through about what clients do, however many they are.
+struct ClientLog {
+    static let linesMax = 100
 
     private var windowEnd = Int.min
     private var lines = 0
+    private var silent: UInt64 = 0
 
-    /// Whether a line may be written now. If so it is counted.
-    mutating func allowsLine(nowSeconds now: Int) -> Bool {
+    /// Whether a line may be written now: nil if not, else how many were not since the last one.
+    mutating func allowsLine(nowSeconds now: Int) -> UInt64? {
         if now >= self.windowEnd {
             self.windowEnd = now + LimitLog.intervalSeconds
             self.lines = 0
         }
+        guard self.lines < Self.linesMax else {
+            self.silent += 1
+            return nil
+        }
         self.lines += 1
-        return self.lines <= Self.linesMax
+        defer { self.silent = 0 }
+        return self.silent
     }
 }
 

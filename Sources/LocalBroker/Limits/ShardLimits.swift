@@ -15,7 +15,7 @@ struct ShardLimits {
     /// Bytes that may wait for a client in its session, and as many in its connection if the socket does not take them.
     private(set) var queuedBytesMax: Int
     var log = LimitLog()
-    var dropLog = DropLog()
+    var clientLog = ClientLog()
 
     init(_ configuration: BrokerConfiguration) {
         self.configuredBytes = configuration.maximumQueuedBytes

@@ -50,6 +50,8 @@ struct SessionState: Sendable {
     var userName: UserName?
     /// By filter, shared ones by their whole filter.
     var subscriptions: [[UInt8]: HeldSubscription] = [:]
+    /// Bytes of their filters.
+    var filterBytes = 0
     var shares = ShareNumbers()
     /// Its share groups know that its client is away.
     var isAwayInGroups = false

@@ -102,8 +102,21 @@ struct SystemTopics {
             ("publish/bytes/sent", status.payloadBytesSent),
             ("bytes/received", status.bytesReceived),
             ("bytes/sent", status.bytesSent),
+            ("publish/messages/dropped/slow", status.statistics.droppedSlowConsumer),
+            ("publish/messages/dropped/queue", status.statistics.droppedQueueFull),
+            ("publish/messages/dropped/size", status.statistics.droppedTooLarge),
+            ("publish/messages/expired", status.statistics.droppedExpired),
+            ("errors/mqtt", status.statistics.protocolErrors),
+            ("errors/tls", status.statistics.tlsFailures),
+            ("errors/websocket", status.statistics.webSocketFailures),
+            ("errors/proxy", status.statistics.proxyHeaderFailures),
+            ("refused/connect", status.statistics.connectionsRefused),
+            ("refused/publish", status.statistics.publishesDenied),
+            ("refused/subscribe", status.statistics.subscriptionsDenied),
+            ("limits/memory-alarms", status.statistics.memoryAlarms),
         ]
-        return counters.map { ($0.0, "\($0.1)") }
+        let limits = Limit.allCases.map { ("limits/\($0.topic)", status.statistics[keyPath: $0.counter]) }
+        return (counters + limits).map { ($0.0, "\($0.1)") }
     }
 
     /// Two places behind the point, as mosquitto prints averages.

@@ -28,7 +28,8 @@ struct ConfigCommand: AsyncParsableCommand {
         Output.write(settings.table, to: STDOUT_FILENO)
         try settings.requireNoProblems()
         guard self.check else { return }
-        settings.options.output.beginLogging()
+        let log = settings.options.output.beginLogging()
+        defer { log.finish() }
         try await Node.reporting { try await Broker.check(settings.options.brokerConfiguration) }
     }
 }

@@ -20,6 +20,12 @@ struct LimitOptions: ParsableArguments {
     var maxPacketSize = BrokerConfiguration.standard.maximumPacketSize
 
     @Option(
+        help: .number("The largest CONNECT taken from who is not known yet.", "bytes", default: \.maximumConnectSize),
+        transform: Number.bytes(256...268_435_455)
+    )
+    var maxConnectSize = BrokerConfiguration.standard.maximumConnectSize
+
+    @Option(
         help: .number(
             "QoS 1 and 2 messages sent to a client and not yet acknowledged.",
             "count",
@@ -46,6 +52,16 @@ struct LimitOptions: ParsableArguments {
         transform: Number.count(1...Int.max)
     )
     var maxSubscriptions = BrokerConfiguration.standard.maximumSubscriptions
+
+    @Option(
+        help: .number(
+            "Bytes of the topic filters that one client may subscribe to.",
+            "bytes",
+            default: \.maximumSubscriptionBytes
+        ),
+        transform: Number.bytes(1024...BrokerConfiguration.bytesMax)
+    )
+    var maxSubscriptionBytes = BrokerConfiguration.standard.maximumSubscriptionBytes
 
     @Option(
         help: .number("Levels that a topic name or filter may have.", "count", default: \.maximumTopicLevels),
@@ -169,6 +185,8 @@ struct LimitOptions: ParsableArguments {
         configuration.maximumQueuedMessages = self.maxQueuedMessages
         configuration.maximumQueuedBytes = self.maxQueuedBytes
         configuration.maximumSubscriptions = self.maxSubscriptions
+        configuration.maximumSubscriptionBytes = self.maxSubscriptionBytes
+        configuration.maximumConnectSize = self.maxConnectSize
         configuration.maximumTopicLevels = self.maxTopicLevels
         configuration.maximumRetainedMessages = self.maxRetainedMessages
         configuration.maximumRetainedBytes = self.maxRetainedBytes

@@ -2,6 +2,12 @@ import LocalBroker
 import Logging
 import NIOCore
 
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
 extension NodeOptions {
     /// The broker that these settings are for.
     var brokerConfiguration: BrokerConfiguration {
@@ -22,12 +28,16 @@ extension NodeOptions {
 
 extension OutputOptions {
     /// Has all logs go to standard error. Once in a process.
-    func beginLogging() {
+    ///
+    /// - Returns: what is to be finished before the process ends.
+    func beginLogging() -> LogStream {
         let level = self.logLevel.level
+        let log = LogStream(STDERR_FILENO)
         LoggingSystem.bootstrap { label in
-            var handler = StreamLogHandler.standardError(label: label)
+            var handler = StreamLogHandler(label: label, stream: log)
             handler.logLevel = level
             return handler
         }
+        return log
     }
 }

@@ -1,3 +1,4 @@
+import Foundation
 import Logging
 import NIOCore
 import Testing
@@ -126,12 +127,16 @@ struct GossipNodeTests {
 
     @Test("A seed that is not there yet is tried until it answers")
     func lateSeed() async throws {
-        let placeholder = try await TestNode.start("a", bind: "127.0.0.1")
-        let seed = placeholder.seed
-        await placeholder.node.shutdown()
+        // A port that was found free and given back may be another's by the time the seed comes: this one is of an address
+        // that only this process uses, and below those that the system gives out.
+        let process = UInt32(bitPattern: getpid())
+        let seed = GossipConfiguration.Seed(
+            host: "127.\(64 + process >> 16 & 63).\(process >> 8 & 255).\(process & 255)",
+            port: 20_000
+        )
         let early = try await TestNode.start("b", bind: "127.0.0.2", seeds: [seed])
         try await eventually("first failure") { await early.node.statistics().exchangesFailed > 0 }
-        let late = try await TestNode.start("a", bind: "127.0.0.1", port: seed.port)
+        let late = try await TestNode.start("a", bind: seed.host, port: seed.port)
         for node in [early, late] { try await eventually("joined") { await node.alive() == ["a", "b"] } }
         for node in [early, late] { await node.node.shutdown() }
     }

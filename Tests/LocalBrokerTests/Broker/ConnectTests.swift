@@ -135,10 +135,11 @@ struct ConnectTests {
 
     @Test("a client that does not complete CONNECT in time is closed")
     func timeout() async throws {
-        try await TestBroker.run(.test { $0.connectTimeoutSeconds = 4 }) { broker in
+        try await TestBroker.run(.test { $0.connectTimeoutSeconds = 1 }) { broker in
             let silent = try await broker.client(.v311)
             let slow = try await broker.client(.v311)
-            try await slow.send(bytes: ByteBuffer(bytes: [0x10, 100, 0, 4]))
+            // On a busy machine the time may be over before anything is sent.
+            try? await slow.send(bytes: ByteBuffer(bytes: [0x10, 100, 0, 4]))
             try await silent.expectClosed()
             try await slow.expectClosed()
         }

@@ -8,6 +8,25 @@ import Testing
 
 /// A client over a real socket that does only what the test says: no packet is answered by itself.
 final class TestClient: Sendable {
+    /// What has come, and who waits for it.
+    private final class Inbox: Sendable {
+        let state = Mutex(State())
+
+        func wake() {
+            self.state.withLock { $0.waiter.take() }?.resume()
+        }
+
+        func onPacket(_ packet: Packet) {
+            self.state.withLock { $0.packets.append(packet) }
+            self.wake()
+        }
+
+        func onClosed() {
+            self.state.withLock { $0.isClosed = true }
+            self.wake()
+        }
+    }
+
     private struct State {
         var packets: [Packet] = []
         var isClosed = false
@@ -24,7 +43,7 @@ final class TestClient: Sendable {
 
     let version: ProtocolVersion
     let channel: any Channel
-    private let state = Mutex(State())
+    private let inbox = Inbox()
     private static let deadline = TimeAmount.seconds(60)
 
     /// - Parameter prepare: adds what is spoken below MQTT.
@@ -40,11 +59,14 @@ final class TestClient: Sendable {
             bootstrap = bootstrap.channelOption(.socketOption(.so_rcvbuf), value: .init(receiveBuffer))
         }
         self.version = version
-        self.channel = try await bootstrap.connect(to: address).get()
-        try await self.channel.eventLoop.submit {
-            try prepare(self.channel)
-            try self.channel.pipeline.syncOperations.addHandler(Handler(client: self))
-        }.get()
+        // Before the connection is there: the server may close it a moment later, and a handler that comes too late is never
+        // told.
+        self.channel = try await bootstrap.channelInitializer { [inbox] channel in
+            channel.eventLoop.makeCompletedFuture {
+                try prepare(channel)
+                try channel.pipeline.syncOperations.addHandler(Handler(inbox, version))
+            }
+        }.connect(to: address).get()
     }
 
     // MARK: Sending
@@ -65,7 +87,7 @@ final class TestClient: Sendable {
     }
 
     func nextPacketID() -> UInt16 {
-        self.state.withLock { state in
+        self.inbox.state.withLock { state in
             defer { state.nextPacketID += 1 }
             return state.nextPacketID
         }
@@ -86,15 +108,15 @@ final class TestClient: Sendable {
     func next() async throws -> Packet? {
         let end = NIODeadline.now() + Self.deadline
         while true {
-            let found: Packet?? = self.state.withLock { state in
+            let found: Packet?? = self.inbox.state.withLock { state in
                 if !state.packets.isEmpty { return state.packets.removeFirst() }
                 return state.isClosed ? .some(nil) : nil
             }
             if let found { return found }
             if NIODeadline.now() >= end { throw Failure.timeout }
-            let timer = self.channel.eventLoop.scheduleTask(deadline: end) { self.wake() }
+            let timer = self.channel.eventLoop.scheduleTask(deadline: end) { self.inbox.wake() }
             await withCheckedContinuation { continuation in
-                let isReady = self.state.withLock { state in
+                let isReady = self.inbox.state.withLock { state in
                     if !state.packets.isEmpty || state.isClosed { return true }
                     state.waiter = continuation
                     return false
@@ -103,10 +125,6 @@ final class TestClient: Sendable {
             }
             timer.cancel()
         }
-    }
-
-    private func wake() {
-        self.state.withLock { $0.waiter.take() }?.resume()
     }
 
     func expect(_ packet: Packet, sourceLocation: SourceLocation = #_sourceLocation) async throws {
@@ -135,23 +153,15 @@ final class TestClient: Sendable {
         }
     }
 
-    fileprivate func onPacket(_ packet: Packet) {
-        self.state.withLock { $0.packets.append(packet) }
-        self.wake()
-    }
-
-    fileprivate func onClosed() {
-        self.state.withLock { $0.isClosed = true }
-        self.wake()
-    }
-
     private final class Handler: ChannelInboundHandler {
         typealias InboundIn = ByteBuffer
-        let client: TestClient
+        let inbox: Inbox
+        let version: ProtocolVersion
         var buffer = ByteBuffer()
 
-        init(client: TestClient) {
-            self.client = client
+        init(_ inbox: Inbox, _ version: ProtocolVersion) {
+            self.inbox = inbox
+            self.version = version
         }
 
         func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -162,8 +172,8 @@ final class TestClient: Sendable {
                     let span = bytes.bytes
                     var at = 0
                     while let frame = try FrameScanner.next(in: span, from: at, maximumPacketSize: .max) {
-                        self.client.onPacket(
-                            try PacketDecoder.decode(frame, in: span, version: self.client.version, from: .server)
+                        self.inbox.onPacket(
+                            try PacketDecoder.decode(frame, in: span, version: self.version, from: .server)
                         )
                         at = frame.end
                     }
@@ -178,7 +188,7 @@ final class TestClient: Sendable {
         }
 
         func channelInactive(context: ChannelHandlerContext) {
-            self.client.onClosed()
+            self.inbox.onClosed()
         }
 
         func errorCaught(context: ChannelHandlerContext, error: any Error) {

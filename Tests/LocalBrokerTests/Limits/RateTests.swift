@@ -100,13 +100,14 @@ struct LimitLogTests {
         #expect(log.note(.connections, nowSeconds: 10) == 3)
     }
 
-    @Test("ten in ten seconds about clients that messages are dropped for")
-    func drops() {
-        var log = DropLog()
-        let allowed = (0..<30).map { _ in log.allowsLine(nowSeconds: 5) }
-        #expect(allowed == (0..<30).map { $0 < 10 })
-        #expect(log.allowsLine(nowSeconds: 14) == false)
-        #expect(log.allowsLine(nowSeconds: 15) == true)
+    @Test("a hundred in ten seconds about clients, and the next says how many were left out")
+    func clients() {
+        var log = ClientLog()
+        let allowed = (0..<130).map { _ in log.allowsLine(nowSeconds: 5) }
+        #expect(allowed == (0..<130).map { $0 < 100 ? 0 : nil })
+        #expect(log.allowsLine(nowSeconds: 14) == nil)
+        #expect(log.allowsLine(nowSeconds: 15) == 31)
+        #expect(log.allowsLine(nowSeconds: 15) == 0)
     }
 
     @Test("each limit has a counter of its own")

@@ -50,9 +50,16 @@ private final class ClientOpening: ChannelDuplexHandler, RemovableChannelHandler
     private var answer = ByteBuffer()
     private var waiting: [(NIOAny, EventLoopPromise<Void>?)] = []
 
-    func handlerAdded(context: ChannelHandlerContext) {
+    func channelActive(context: ChannelHandlerContext) {
         let request = ByteBuffer(string: TestWebSocket.request())
         context.writeAndFlush(self.wrapOutboundOut(request), promise: nil)
+        context.fireChannelActive()
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        for (_, promise) in self.waiting { promise?.fail(ChannelError.ioOnClosedChannel) }
+        self.waiting = []
+        context.fireChannelInactive()
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
