@@ -287,6 +287,14 @@ def test_sigterm_ends_a_node_that_still_waits_for_others(tmp_path):
     assert "serving clients" not in log.read_text()
 
 
+def test_a_node_whose_name_is_taken_ends_without_serving_anybody(cluster):
+    holder = cluster.node()
+    done = run("--bind", "127.0.0.1", *NO_PORTS, "--name", holder.name, "--join", holder.gossip)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"a live node named {holder.name}" in done.stderr and "--name" in done.stderr
+    assert "serving clients" not in done.stderr
+
+
 def test_a_start_logs_its_version_and_where_clients_are_served(cluster):
     node = cluster.node()
     node.wait_for_log(rf"info.* Dunlin \d+\.\d+\.\d+.*{node.name}.*mqtt={re.escape(node.host)}")
