@@ -118,6 +118,11 @@ package final class ClusterService: Sendable {
         return true
     }
 
+    /// Has `firstSync` return at once: the node is not going to serve clients.
+    package func endFirstSync() {
+        self.loop.execute { self.state.value.hub.finishFirstSync(false) }
+    }
+
     // MARK: The ring
 
     /// Something changed in the ring. On any thread, in order.

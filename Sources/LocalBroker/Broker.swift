@@ -51,6 +51,8 @@ public final class Broker: Sendable {
     ///
     /// - Throws: `BrokerError` if a file cannot be used.
     package static func make(configuration: BrokerConfiguration) async throws -> Broker {
+        var configuration = configuration
+        configuration.maximumQueuedBytes = min(configuration.maximumQueuedBytes, BrokerConfiguration.bytesMax)
         let access = try AccessControl(configuration)
         let count = min(max(configuration.shards ?? BrokerConfiguration.defaultShards, 1), 64)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: count)
@@ -104,24 +106,41 @@ public final class Broker: Sendable {
 
     /// Reads the listener's certificates, and has them read again when they change.
     private func makeContext(_ listener: BrokerConfiguration.Listener) async throws -> ListenerContext {
-        let size = self.shared.configuration.maximumPacketSize
-        let context: ListenerContext
+        let configuration = self.shared.configuration
+        let wallClock: @Sendable () -> UInt64 = { BrokerShared.wallClock() }
+        let context = try await Self.readContext(listener, configuration, nowSeconds: Int(wallClock() / 1000))
+        guard let tls = context.tls else { return context }
+        self.shared.reloader.add("certificate of listener \(listener.name)", files: tls.files) {
+            try tls.reload()
+            tls.warnIfExpired(nowSeconds: Int(wallClock() / 1000), logger: configuration.logger)
+        }
+        return context
+    }
+
+    private static func readContext(
+        _ listener: BrokerConfiguration.Listener,
+        _ configuration: BrokerConfiguration,
+        nowSeconds: Int
+    ) async throws -> ListenerContext {
         do {
-            context = try await NIOThreadPool.singleton.runIfActive {
-                try ListenerContext(configuration: listener, maximumPacketSize: size)
+            return try await NIOThreadPool.singleton.runIfActive {
+                let context = try ListenerContext(listener, of: configuration)
+                context.tls?.warnIfExpired(nowSeconds: nowSeconds, logger: configuration.logger)
+                return context
             }
         } catch let error as TLSFileError {
             throw BrokerError.cannotSecure(listener: listener.name, reason: error.description)
         }
-        guard let tls = context.tls else { return context }
-        let logger = self.shared.configuration.logger
-        let wallClock: @Sendable () -> UInt64 = { [shared] in shared.wallClock() }
-        tls.warnIfExpired(nowSeconds: Int(wallClock() / 1000), logger: logger)
-        self.shared.reloader.add("certificate of listener \(listener.name)", files: tls.files) {
-            try tls.reload()
-            tls.warnIfExpired(nowSeconds: Int(wallClock() / 1000), logger: logger)
+    }
+
+    /// Judges what a configuration names as a start would, and listens nowhere.
+    ///
+    /// - Throws: `BrokerError` for the first file that cannot be used.
+    package static func check(_ configuration: BrokerConfiguration) async throws {
+        await (try AccessControl(configuration)).stop()
+        for listener in configuration.listeners {
+            _ = try await Self.readContext(listener, configuration, nowSeconds: Int(BrokerShared.wallClock() / 1000))
         }
-        return context
     }
 
     /// Serves clients from now on, first those that wait already.

@@ -78,6 +78,9 @@ public struct BrokerConfiguration: Sendable {
     /// The broker's log.
     public var logger = Logger(label: "dunlin.broker")
 
+    /// The most that a size in bytes may be: 1 TiB, of which sums do not overflow.
+    package static let bytesMax = 1 << 40
+
     static let defaultShards = max(1, System.coreCount / 2)
 
     /// The defaults.

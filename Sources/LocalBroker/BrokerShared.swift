@@ -65,7 +65,7 @@ final class BrokerShared: Sendable {
     }
 
     /// The wall clock, in milliseconds since the Unix epoch.
-    func wallClock() -> UInt64 {
+    static func wallClock() -> UInt64 {
         var time = timespec()
         clock_gettime(CLOCK_REALTIME, &time)
         return UInt64(time.tv_sec) * 1000 + UInt64(time.tv_nsec) / 1_000_000

@@ -37,22 +37,37 @@ struct Node: AsyncParsableCommand {
     static func main() async {
         // From the first moment on: a SIGHUP that comes before the node is ready must not end it.
         signal(SIGHUP, SIG_IGN)
-        await self.main(nil)
+        do {
+            var command = try self.parseAsRoot()
+            if var command = command as? any AsyncParsableCommand {
+                try await command.run()
+            } else {
+                try command.run()
+            }
+        } catch {
+            // A value that is none is told as it is for other sources.
+            let isValue = !(error is ExitCode) && self.exitCode(for: error) == .validationFailure
+            let problems = isValue ? CommandLineSettings.wrongValues(Array(CommandLine.arguments.dropFirst())) : []
+            guard !problems.isEmpty else { self.exit(withError: error) }
+            Output.write(problems.map { "Error: \($0)\n" }.joined(), to: STDERR_FILENO)
+            self.exit(withError: ExitCode.validationFailure)
+        }
     }
 
     func run() async throws {
         let settings = try Settings.ofThisProcess()
         try settings.requireNoProblems()
-        let level = settings.options.output.logLevel.level
-        let log = LogStream(STDERR_FILENO)
+        let log = settings.options.output.beginLogging()
         defer { log.finish() }
-        LoggingSystem.bootstrap { label in
-            var handler = StreamLogHandler(label: label, stream: log)
-            handler.logLevel = level
-            return handler
-        }
+        try await Self.reporting { try await NodeProcess(settings.options).run() }
+    }
+
+    /// Runs what starts a node, or judges whether it would start; says why it could not.
+    ///
+    /// - Throws: the exit status 1.
+    static func reporting(_ body: () async throws -> Void) async throws {
         do {
-            try await NodeProcess(settings.options).run()
+            try await body()
         } catch let error as BrokerError {
             throw Self.failure(error)
         } catch let error as ClusterError {
@@ -64,7 +79,6 @@ struct Node: AsyncParsableCommand {
         }
     }
 
-    /// Says why the node could not start.
     private static func failure(_ error: some Error & CustomStringConvertible) -> ExitCode {
         Output.write("Error: \(error.description)\n", to: STDERR_FILENO)
         return .failure

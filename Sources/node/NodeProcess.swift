@@ -23,7 +23,7 @@ struct NodeProcess {
 
     init(_ options: NodeOptions) {
         self.options = options
-        self.name = options.cluster.name ?? Self.defaultName(bind: options.addresses.bind)
+        self.name = options.cluster.name ?? Self.defaultName(bind: options.addresses.bind?.host)
         // A later start must have a higher number, also after a reboot: milliseconds since the Unix epoch.
         var time = timespec()
         clock_gettime(CLOCK_REALTIME, &time)
@@ -48,7 +48,7 @@ struct NodeProcess {
         ProcessMemory.keepLargeBlocksApart()
         // Also those that come while the node starts are kept, and the files read again when it has.
         let hangups = await UnixSignalsSequence(trapping: .sighup)
-        let broker = try await Broker.make(configuration: self.brokerConfiguration)
+        let broker = try await Broker.make(configuration: self.options.brokerConfiguration)
         var cluster: ClusterService?
         var ring: GossipNode?
         do {
@@ -67,23 +67,8 @@ struct NodeProcess {
         try await self.serve(broker: broker, cluster: cluster, ring: ring, hangups: hangups)
     }
 
-    private var brokerConfiguration: BrokerConfiguration {
-        var configuration = BrokerConfiguration()
-        configuration.listeners = self.options.brokerListeners(anyAddress: Self.anyAddress)
-        self.options.mqtt.apply(to: &configuration)
-        self.options.limits.apply(to: &configuration)
-        self.options.access.apply(to: &configuration)
-        configuration.systemIntervalSeconds = self.options.output.sysInterval
-        configuration.logger = Logger(label: "dunlin.broker")
-        return configuration
-    }
-
     /// Without `--bind` every address, of both families where the host has both.
-    private var bindHost: String { self.options.addresses.bind ?? Self.anyAddress }
-
-    /// Where IPv6 is switched off, as in many containers, not even its wildcard address resolves.
-    private static let anyAddress =
-        (try? SocketAddress.makeAddressResolvingHost("::", port: 0)) == nil ? "0.0.0.0" : "::"
+    private var bindHost: String { self.options.addresses.bind?.host ?? NodeOptions.anyAddress }
 
     private func cluster(port: Int) -> ClusterConfiguration {
         var configuration = ClusterConfiguration(
@@ -111,7 +96,7 @@ struct NodeProcess {
         if let port = broker.address(ofListener: "mqtt")?.port { tags["mqtt"] = "\(port)" }
         let configuration = GossipConfiguration(
             name: self.name,
-            bindAddress: self.options.addresses.bind ?? "0.0.0.0",
+            bindAddress: self.options.addresses.bind?.host ?? "0.0.0.0",
             port: port,
             advertise: self.options.addresses.advertise.map { .init(host: $0.host, port: $0.port) },
             seeds: self.options.cluster.join.map {
@@ -152,21 +137,26 @@ struct NodeProcess {
         }
     }
 
+    private static func text(_ host: String?, _ port: Int?) -> String {
+        guard let host, let port else { return "off" }
+        return host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+    }
+
+    /// Each listener of clients with its address.
+    private func listenerFields(_ broker: Broker) -> [String] {
+        self.options.listenerSettings.map { settings in
+            let address = broker.address(ofListener: settings.name)
+            return "\(settings.name)=\(Self.text(address?.ipAddress, address?.port))"
+        }
+    }
+
     /// The one line on standard output; scripts wait for it.
     private func printReady(broker: Broker, cluster: ClusterService?, ring: GossipNode?) {
-        func text(_ host: String?, _ port: Int?) -> String {
-            guard let host, let port else { return "off" }
-            return host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
-        }
         let link = cluster?.linkAddress
-        let listeners = self.options.listenerSettings.map { settings in
-            let address = broker.address(ofListener: settings.name)
-            return "\(settings.name)=\(text(address?.ipAddress, address?.port))"
-        }
         let fields =
-            ["ready name=\(self.name)"] + listeners + [
-                "gossip=\(text(ring?.advertisedAddress.host, ring?.boundPort))",
-                "link=\(text(link?.ipAddress, link?.port))",
+            ["ready name=\(self.name)"] + self.listenerFields(broker) + [
+                "gossip=\(Self.text(ring?.advertisedAddress.host, ring?.boundPort))",
+                "link=\(Self.text(link?.ipAddress, link?.port))",
             ]
         Output.write(fields.joined(separator: " ") + "\n", to: STDOUT_FILENO)
     }
@@ -176,13 +166,20 @@ struct NodeProcess {
     private func beginServing(broker: Broker, cluster: ClusterService?, ring: GossipNode?) async {
         if let cluster, ring != nil, !self.options.cluster.join.isEmpty {
             let timeout = Self.firstSyncTimeout
-            if await !cluster.firstSync(within: timeout) {
+            let isInStep = await withGracefulShutdownHandler {
+                await cluster.firstSync(within: timeout)
+            } onGracefulShutdown: {
+                cluster.endFirstSync()
+            }
+            if !isInStep, !Task.isShuttingDownGracefully {
                 let seconds = timeout.nanoseconds / 1_000_000_000
                 self.logger.notice("serving clients before other nodes are in step: none was within \(seconds) s")
             }
         }
         guard !Task.isShuttingDownGracefully else { return }
         await broker.acceptClients()
+        let listeners = self.listenerFields(broker).joined(separator: " ")
+        self.logger.info("Dunlin \(BrokerVersion.current), node \(self.name), serves clients: \(listeners)")
         self.printReady(broker: broker, cluster: cluster, ring: ring)
     }
 

@@ -159,6 +159,19 @@ struct ClusterServiceTests {
         for node in [a, b] { await node.stop() }
     }
 
+    @Test(
+        "A node that ends waits for nobody to be in step, whether it has begun to wait or not",
+        arguments: [false, true]
+    )
+    func firstSyncEnds(isLate: Bool) async throws {
+        let node = try await TestNode.start("a")
+        if isLate { node.cluster.endFirstSync() }
+        async let isInStep = node.cluster.firstSync(within: .hours(1))
+        if !isLate { node.cluster.endFirstSync() }
+        #expect(await !isInStep)
+        await node.stop()
+    }
+
     @Test("The links are reset a hundred times during QoS 1 and 2: nothing lost, nothing doubled, order kept")
     func resets() async throws {
         let a = try await TestNode.start("a")

@@ -97,7 +97,7 @@ def test_the_sample_file_shows_the_defaults(tmp_path):
 
 
 # Settings for which the sample file shows something else than the default.
-EXAMPLES = {"config"}
+EXAMPLES = {"config", "mqtts-port", "wss-port", "tls-client-certificates"}
 
 
 def test_the_file_the_environment_and_the_command_line_are_layers(cluster, tmp_path):
@@ -122,8 +122,9 @@ def test_wrong_settings_keep_a_node_from_starting_and_are_all_told(tmp_path):
     for command in ([], ["config"]):
         done = run(*command, "--config", str(path), environment={"DUNLIN_SHARDS": "0"})
         assert done.returncode == 64
-        for culprit in (f"{path} line 1", "many", f"{path} line 2", "gossip-port?", "DUNLIN_SHARDS"):
+        for culprit in (f"{path} line 1: mqtt-port: 'many'", f"{path} line 2", "gossip-port?", "DUNLIN_SHARDS: '0'"):
             assert culprit in done.stderr
+        assert done.stderr.count("it takes a number from") == 2
         assert "ready" not in done.stdout
 
 
@@ -145,7 +146,7 @@ def test_sighup_at_any_moment_of_the_start_ends_nothing():
     )
     try:
         # The first moment at which the program itself decides what a signal does.
-        until(lambda: ignores_hangup(process.pid) or process.poll() is not None, "SIGHUP is ignored or caught")
+        until(lambda: handles(process.pid, signal.SIGHUP) or process.poll() is not None, "SIGHUP is ignored or caught")
         ready = threading.Event()
         threading.Thread(target=lambda: process.stdout.readline() and ready.set(), daemon=True).start()
         while not ready.is_set() and process.poll() is None:
@@ -156,13 +157,14 @@ def test_sighup_at_any_moment_of_the_start_ends_nothing():
         process.wait()
 
 
-def ignores_hangup(pid):
+def handles(pid, number):
+    """Whether a process ignores or catches a signal."""
     try:
         status = (pathlib.Path("/proc") / str(pid) / "status").read_text()
     except OSError:
         return False
     masks = [int(mask, 16) for mask in re.findall(r"^Sig(?:Ign|Cgt):\s*(\w+)", status, re.MULTILINE)]
-    return any(mask & 1 << (signal.SIGHUP - 1) for mask in masks)
+    return any(mask & 1 << (number - 1) for mask in masks)
 
 
 NO_PORTS = ["--mqtt-port", "0", "--ws-port", "0", "--gossip-port", "0", "--link-port", "0"]
@@ -185,7 +187,12 @@ def test_flags_in_the_documentation_are_real():
         (["--mqtt-port", "many"], "many"),
         (["--advertise", "127.0.0.1:port"], "127.0.0.1:port"),
         (["--join", "127.0.0.1:99999"], "127.0.0.1:99999"),
-        (["--log-level", "chatty"], "chatty"),
+        (["--log-level", "chatty"], "--log-level: 'chatty' is not valid; it takes trace, debug"),
+        (["--mqtt-bind", "127.0.0.1:1883"], "an address of this host without a port"),
+        (["--join", "n1,n2"], "for several repeat the flag"),
+        (["config", "--client-byte-rate", "fast"], "as in 64K"),
+        (["--max-queued-bytes", "9223372036854775807"], "from 1024 to 1099511627776"),
+        (["--tls-client-certificates", "required"], "set tls-cert and tls-key"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -196,11 +203,33 @@ def test_a_bad_flag_is_named_and_refused(arguments, culprit):
     assert done.stdout == ""
 
 
+def test_each_setting_that_does_not_take_every_text_says_what_it_takes():
+    # These take what they are given, and of these others every text but none is a path.
+    texts = {"jwt-user-claim", "jwt-audience", "jwt-issuer", "response-information", "ws-origin"}
+    paths = {"config", "password-file", "acl-file", "jwt-secret-file", "jwt-key-file", "tls-cert", "tls-key", "tls-ca"}
+    for key, (value, _source) in settings(run("config")).items():
+        if key not in texts:
+            wrong = "" if key in paths else ", ?"
+            if value in ("true", "false"):
+                done = run(environment={f"DUNLIN_{key.replace('-', '_').upper()}": ", ?"})
+            else:
+                done = run(f"--{key}={wrong}")
+                assert done.stderr.startswith(f"Error: --{key}: '{wrong}' is not valid; it takes "), done.stderr
+            assert done.returncode == 64
+            assert "is not valid; it takes " in done.stderr
+
+
 def test_an_address_that_is_not_this_machines_is_named():
     # TEST-NET-1 (RFC 5737): nobody has it.
     done = run("--bind", "192.0.2.1", *NO_PORTS)
     assert done.returncode not in (0, 64)
     assert "192.0.2.1" in done.stderr
+
+
+def test_a_host_that_does_not_exist_is_told_in_plain_words():
+    done = run("--mqtt-bind", "no-such-host.invalid", "--bind", "127.0.0.1", *NO_PORTS)
+    assert done.returncode == 1
+    assert "there is no host named no-such-host.invalid" in done.stderr
 
 
 @pytest.mark.parametrize("listener", ["mqtt", "ws", "gossip", "link"])
@@ -222,6 +251,8 @@ def test_an_unreachable_seed_is_logged_and_retried(cluster):
     seed = f"127.0.0.1:{port}"
     node = cluster.node(join=[seed])
     node.wait_for_log(re.escape(seed))
+    assert "Connection refused" in node.log()
+    assert "errno" not in node.log()
     # It serves meanwhile.
     with Client(node) as client:
         client.subscribe("here")
@@ -235,6 +266,38 @@ def test_an_unreachable_seed_is_logged_and_retried(cluster):
 def test_a_seed_that_does_not_resolve_is_logged(cluster):
     node = cluster.node(join=["no-such-host.invalid"])
     node.wait_for_log(r"no-such-host\.invalid")
+
+
+def test_sigterm_ends_a_node_that_still_waits_for_others(tmp_path):
+    log = tmp_path / "log"
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        seed = f"127.0.0.1:{reserved.getsockname()[1]}"
+    with open(log, "w") as output:
+        process = subprocess.Popen(
+            [BINARY, "--bind", "127.0.0.1", *NO_PORTS, "--join", seed, "--log-level", "debug"],
+            stdout=subprocess.PIPE,
+            stderr=output,
+            text=True,
+            env=ENVIRONMENT,
+        )
+        until(lambda: seed in log.read_text() and handles(process.pid, signal.SIGTERM), "the seed is asked")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    assert process.stdout.read() == ""
+    assert "serving clients" not in log.read_text()
+
+
+def test_a_node_whose_name_is_taken_ends_without_serving_anybody(cluster):
+    holder = cluster.node()
+    done = run("--bind", "127.0.0.1", *NO_PORTS, "--name", holder.name, "--join", holder.gossip)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"a live node named {holder.name}" in done.stderr and "--name" in done.stderr
+    assert "serving clients" not in done.stderr
+
+
+def test_a_start_logs_its_version_and_where_clients_are_served(cluster):
+    node = cluster.node()
+    node.wait_for_log(rf"info.* Dunlin \d+\.\d+\.\d+.*{node.name}.*mqtt={re.escape(node.host)}")
 
 
 def test_sigterm_says_goodbye_and_exits_zero(cluster):

@@ -137,13 +137,51 @@ def test_a_certificate_that_cannot_be_used_keeps_a_node_from_starting(tmp_path):
     assert str(certificate) in done.stderr
 
 
-def test_check_reads_the_files_that_are_named(tmp_path):
-    command = [BINARY, "config", "--password-file", str(tmp_path / "absent")]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=ENVIRONMENT)
-    assert shown.returncode == 0
-    checked = subprocess.run([*command, "--check"], capture_output=True, text=True, timeout=PATIENCE, env=ENVIRONMENT)
-    assert checked.returncode == 64
-    assert "password-file" in checked.stderr and str(tmp_path / "absent") in checked.stderr
+def start_and_check(*flags):
+    """How a start that cannot succeed ends, and what a check of the same settings says of it."""
+    ports = [word for name in ("mqtt", "ws", "gossip", "link") for word in (f"--{name}-port", "off")]
+    ends = [
+        subprocess.run(
+            [BINARY, *command, "--bind", "127.0.0.1", *ports, *map(str, flags)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env=ENVIRONMENT,
+        )
+        for command in ([], ["config", "--check"])
+    ]
+    return [(end.returncode, end.stderr) for end in ends]
+
+
+def test_a_check_ends_as_the_start_would_for_each_kind_of_file(tmp_path, certificate):
+    def file(name, text):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    absent = tmp_path / "absent"
+    (other, _), (_, key) = make_certificate(tmp_path, "other"), certificate
+    for flags, culprit in (
+        (["--password-file", absent], absent),
+        (["--password-file", file("passwords", "anna:plain\n")], "line 1"),
+        (["--acl-file", file("rules", "topic read a\nnonsense\n")], "line 2"),
+        (["--jwt-key-file", file("keys", "{}")], "keys"),
+        (["--jwt-secret-file", file("secret", "short")], "32 bytes"),
+        (["--mqtts-port", "0", "--tls-cert", other, "--tls-key", key], "does not belong"),
+    ):
+        started, checked = start_and_check(*flags)
+        assert started == checked
+        assert started[0] == 1
+        assert str(culprit) in started[1]
+        assert started[1].count(str(tmp_path / "absent")) <= 1
+
+
+def test_a_check_takes_a_secret_of_any_bytes(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes([0xFF, 0xFE]) * 30)
+    command = [BINARY, "config", "--check", "--jwt-secret-file", str(secret)]
+    assert subprocess.run(command, capture_output=True, timeout=PATIENCE, env=ENVIRONMENT).returncode == 0
+    without_check = [BINARY, "config", "--password-file", str(tmp_path / "absent")]
+    assert subprocess.run(without_check, capture_output=True, timeout=PATIENCE, env=ENVIRONMENT).returncode == 0
 
 
 def set_password(file, user, password):

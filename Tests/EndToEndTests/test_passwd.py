@@ -3,8 +3,10 @@
 import os
 import pty
 import re
+import signal
 import stat
 import subprocess
+import termios
 
 import pytest
 
@@ -65,7 +67,7 @@ def test_a_user_is_deleted(file):
 @pytest.mark.parametrize(
     "arguments, typed, culprit",
     [
-        (["--delete", "nobody"], "", "nobody"),
+        (["--delete", "nobody"], "", "passwords: the file has no user nobody"),
         (["anna"], "", "no password"),
         (["anna"], "\n", "no password"),
         (["an:na"], "x\n", "colon"),
@@ -131,3 +133,48 @@ def test_two_different_answers_on_a_terminal_change_nothing(file):
     assert status == 1
     assert "not the same" in shown
     assert not file.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_the_question_gives_the_terminal_its_echo_back(file, number):
+    def echoes():
+        return bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
+
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execve(BINARY, [BINARY, "passwd", str(file), "anna"], ENVIRONMENT)
+    with os.fdopen(terminal, "r+b", buffering=0) as stream:
+        shown = b""
+        while not shown.endswith(b": "):
+            shown += stream.read(1)
+        assert not echoes()
+        if number == signal.SIGINT:
+            stream.write(b"\x03")
+        else:
+            os.kill(process, number)
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -number
+        assert echoes()
+    assert not file.exists()
+
+
+def test_no_user_is_lost_when_many_are_added_at_once(file):
+    users = [f"user{number}" for number in range(6)]
+    command = [BINARY, "passwd", str(file)]
+    added = [
+        subprocess.Popen([*command, user], stdin=subprocess.PIPE, text=True, env=ENVIRONMENT) for user in users
+    ]
+    for process in added:
+        process.stdin.write("x\n")
+        process.stdin.flush()
+    # The first line is enough: standard input is still open.
+    assert [process.wait(PATIENCE) for process in added] == [0] * len(users)
+    for process in added:
+        process.stdin.close()
+    assert sorted(re.findall(r"^(\w+):", file.read_text(), re.MULTILINE)) == users
+
+
+def test_what_follows_the_first_line_of_standard_input_is_left_for_others(file):
+    script = f'"{BINARY}" passwd "{file}" anna && cat'
+    command = ["sh", "-c", script]
+    done = subprocess.run(command, input="open sesame\nrest\n", capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout) == (0, "rest\n")

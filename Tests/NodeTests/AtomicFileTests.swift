@@ -84,6 +84,18 @@ struct AtomicFileTests {
         }
     }
 
+    @Test("of two that change a file one waits for the other")
+    func lock() throws {
+        try Self.inDirectory { directory in
+            let other = open(directory, O_RDONLY)
+            defer { close(other) }
+            try AtomicFile.withLock("\(directory)/f") {
+                #expect(flock(other, LOCK_EX | LOCK_NB) == -1)
+            }
+            #expect(flock(other, LOCK_EX | LOCK_NB) == 0)
+        }
+    }
+
     @Test("a file that is too large, or no text, is not read")
     func unreadable() throws {
         try Self.inDirectory { directory in

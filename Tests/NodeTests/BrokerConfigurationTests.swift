@@ -41,6 +41,9 @@ struct BrokerConfigurationTests {
         #expect(configuration.flapLimit == .init(connects: 5, withinSeconds: 6, holdOffSeconds: 8))
         #expect(try Self.configuration("--memory-mark=2G").memoryMark == .bytes(2 << 30))
         #expect(try Self.configuration("--memory-mark=off").memoryMark == .off)
+        let rate = BrokerConfiguration.Rate(perSecond: 64 << 10, burst: 1 << 20)
+        #expect(try Self.configuration("--client-byte-rate=64K/1m").clientByteRate == rate)
+        #expect(try Self.configuration("--max-queued-bytes=1024G").maximumQueuedBytes == 1 << 40)
     }
 
     @Test("what MQTT lets a broker choose is handed on")

@@ -26,6 +26,14 @@ struct SettingCatalogueTests {
         #expect(catalogue["version"] == nil)
     }
 
+    @Test("several hosts in one are refused with how to give several")
+    func several() throws {
+        let join = try #require(try Self.catalogue()["join"])
+        let entry = SettingEntry(key: "join", values: ["a", "n1,n2"], source: .commandLine)
+        let problem = try #require(entry.problem(join))
+        #expect(problem.hasPrefix("--join: 'n1,n2' is not valid") && problem.hasSuffix("for several repeat the flag"))
+    }
+
     @Test("a name with a slip of the finger finds its setting, one without likeness none")
     func nearest() throws {
         let catalogue = try Self.catalogue()

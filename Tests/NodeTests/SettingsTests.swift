@@ -107,6 +107,12 @@ struct SettingsTests {
         #expect(rows.contains(["max-queued-bytes", "2097152", "DUNLIN_MAX_QUEUED_BYTES"]))
         #expect(rows.contains(["bind", "-", "default"]))
         #expect(rows.contains(["mqtt-port", "1883", "default"]))
+        #expect(rows.contains(["mqtts-port", "off", "default"]))
+        #expect(rows.contains(["anonymous", "private", "default"]))
+        let secure = try Self.settings(["--tls-cert=c", "--tls-key=k", "--password-file=p"]).table
+        let shown = secure.split(separator: "\n").map { $0.split(separator: " ").map(String.init) }
+        #expect(shown.contains(["wss-port", "8084", "default"]))
+        #expect(shown.contains(["anonymous", "nobody", "default"]))
     }
 
     @Test("words of a command line that are no settings are passed over")

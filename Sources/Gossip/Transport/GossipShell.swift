@@ -158,7 +158,7 @@ final class GossipShell {
     }
 
     func datagramError(_ error: any Error) {
-        self.logger.debug("gossip: datagram socket", metadata: ["error": "\(error)"])
+        self.logger.debug("gossip: datagram socket", metadata: ["error": "\(Self.reason(error))"])
     }
 
     func breakDatagrams() {
@@ -183,7 +183,7 @@ final class GossipShell {
                 case .success(let channel):
                     if self.isClosed { channel.close(promise: nil) } else { self.datagrams = channel }
                 case .failure(let error):
-                    self.logger.warning("gossip: cannot reopen the UDP socket", metadata: ["error": "\(error)"])
+                    self.logger.warning("gossip: cannot reopen the UDP socket: \(Self.reason(error))")
                     self.loop.assumeIsolated().scheduleTask(in: .milliseconds(500)) { self.reopenDatagrams(port) }
                 }
             }
@@ -281,7 +281,7 @@ final class GossipShell {
     }
 
     private static func reason(_ error: any Error) -> String {
-        if let error = error as? IOError { return "\(error)" }
+        if let error = error as? IOError { return error.plainReason }
         if case ChannelError.connectTimeout = error { return "no connection in time" }
         return "\(error)"
     }

@@ -93,6 +93,14 @@ struct Listener {
         if let error = error as? IOError, error.errnoCode == EADDRINUSE {
             return .portInUse(transport: transport, address: place)
         }
-        return .cannotBind(transport: transport, address: place, reason: "\(error)")
+        let reason = (error as? IOError)?.plainReason ?? "\(error)"
+        return .cannotBind(transport: transport, address: place, reason: reason)
+    }
+}
+
+extension IOError {
+    /// What the system says of the error, without the call that it came from.
+    var plainReason: String {
+        self.errnoCode == EADDRNOTAVAIL ? "the address is not this host's" : String(cString: strerror(self.errnoCode))
     }
 }

@@ -111,7 +111,7 @@ final class OutboundStreamHandler: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        self.end(.failure(.unreachable("\(error)")))
+        self.end(.failure(.unreachable((error as? IOError)?.plainReason ?? "\(error)")))
         context.close(promise: nil)
     }
 

@@ -65,7 +65,9 @@ final class AccessControl: Sendable {
         do throws(AccessFileError) {
             return try body(path)
         } catch {
-            throw .cannotUse(what: "\(name) \(path)", reason: error.description)
+            // The reason may name the file, and one of several, already.
+            let isNamed = path.split(separator: ", ").contains { error.reason.contains("'\($0)'") }
+            throw .cannotUse(what: isNamed ? name : "\(name) \(path)", reason: error.description)
         }
     }
 
@@ -153,7 +155,7 @@ final class AccessControl: Sendable {
         _ policy: BrokerConfiguration.AnonymousPolicy?
     ) -> LoginVerdict {
         if let policy { return Self.anonymousVerdict(request, policy) }
-        guard !self.allowsPublicAddresses, !AddressRule.isPrivate(request.remoteAddress) else { return .anonymous }
+        guard !self.allowsPublicAddresses, !request.isFromPrivateAddress else { return .anonymous }
         return .refused(
             .notAuthorized,
             "a client from a public address was refused: without authentication only loopback and private "
@@ -165,10 +167,10 @@ final class AccessControl: Sendable {
         _ request: AuthenticationRequest,
         _ policy: BrokerConfiguration.AnonymousPolicy
     ) -> LoginVerdict {
-        let setting = "(setting: anonymous policy of the listener '\(request.listener)')"
+        let setting = "(setting: --anonymous, or --\(request.listener)-anonymous for its listener)"
         switch policy {
         case .everyone: return .anonymous
-        case .privateAddresses where AddressRule.isPrivate(request.remoteAddress): return .anonymous
+        case .privateAddresses where request.isFromPrivateAddress: return .anonymous
         case .privateAddresses:
             return .refused(.notAuthorized, "a client without credentials from a public address was refused \(setting)")
         case .nobody: return .refused(.notAuthorized, "a client without credentials was refused \(setting)")

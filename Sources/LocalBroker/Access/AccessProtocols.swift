@@ -11,6 +11,8 @@ public struct AuthenticationRequest: Sendable {
     public var version: ProtocolVersion
     /// Where the client connects from; nil if that is not known.
     public var remoteAddress: SocketAddress?
+    /// Whether a proxy says so whose own address is public, and so may be anybody.
+    var isBehindPublicProxy = false
     /// The name of the listener it came to.
     public var listener: String
     /// The common name of the client's certificate, which has been verified; nil if it showed none.
@@ -20,6 +22,9 @@ public struct AuthenticationRequest: Sendable {
 
     /// The user that the client's certificate stands for.
     var certificateUser: String? { self.isUserNameFromCertificate ? self.certificateName : nil }
+
+    /// Whether the client is in one's own network, and whoever says so as well.
+    var isFromPrivateAddress: Bool { !self.isBehindPublicProxy && AddressRule.isPrivate(self.remoteAddress) }
 
     /// Whether the client proves nothing about itself.
     var isAnonymous: Bool { (self.userName ?? "").isEmpty && self.password == nil }

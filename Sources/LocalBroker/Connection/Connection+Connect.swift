@@ -49,6 +49,7 @@ extension Connection {
                 password: connect.password,
                 version: connect.version,
                 remoteAddress: self.remoteAddress,
+                isBehindPublicProxy: self.isBehindPublicProxy,
                 listener: self.listener.configuration.name,
                 certificateName: self.peerCommonName,
                 isUserNameFromCertificate: self.listener.configuration.tls?.userNameFromCertificate ?? false

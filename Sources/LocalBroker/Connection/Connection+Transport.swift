@@ -7,7 +7,9 @@ import NIOTLS
 extension Connection {
     /// A proxy has said where the client is; nil if it has not, and the socket's address stands.
     func onProxied(source: SocketAddress?) {
-        if let source { self.remoteAddress = source }
+        guard let source else { return }
+        self.isBehindPublicProxy = !AddressRule.isPrivate(self.remoteAddress)
+        self.remoteAddress = source
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {

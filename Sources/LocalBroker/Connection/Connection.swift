@@ -23,6 +23,8 @@ final class Connection: ChannelInboundHandler {
     private(set) var context: ChannelHandlerContext?
     /// The client's address: the socket's, or what a proxy says.
     var remoteAddress: SocketAddress?
+    /// Whether a proxy says so whose own address is public.
+    var isBehindPublicProxy = false
     /// The common name in the client's certificate, which TLS has verified.
     var peerCommonName: String?
     @exclusivity(unchecked) var core = ConnectionCore()

@@ -50,7 +50,7 @@ enum Limit: Int, CaseIterable {
         case .memory: "a client was refused: the broker is short of memory"
         case .flapping: "a client was refused: it has connected too often"
         case .sessions: "a client's session will not outlive its connection: as many are kept as are allowed"
-        case .topic: "a message was refused: its topic has too many levels or bytes"
+        case .topic: "a topic was refused: it has too many levels or bytes"
         case .subscriptions: "a subscription was refused: the client has as many as are allowed"
         case .retained: "a retained message was not kept: the store is full"
         case .queue: "a client was disconnected: its queue is full"

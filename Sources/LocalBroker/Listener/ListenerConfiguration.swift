@@ -98,9 +98,11 @@ extension BrokerConfiguration.Listener {
     public struct WebSocketOptions: Sendable {
         /// The path of the request, without a query.
         public var path: String
-        /// The origins that a browser's page may have (`https://example.org`); nil for any.
+        /// The origins that a browser's page may have (`https://example.org`); nil for any, or on a listener that serves
+        /// clients for nothing but their private address, for those on `localhost` and on private IP addresses.
         ///
-        /// A browser lets any page open a WebSocket to any address that the browser reaches.
+        /// A browser lets any page open a WebSocket to any address that the browser reaches, and the broker sees the
+        /// browser's address then, not the page's.
         public var allowedOrigins: [String]?
 
         /// WebSocket on this path.

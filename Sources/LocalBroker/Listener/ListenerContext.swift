@@ -7,21 +7,24 @@ final class ListenerContext: Sendable {
     let configuration: BrokerConfiguration.Listener
     /// The certificates in force; nil for a listener without TLS.
     let tls: TLSContext?
+    /// Which pages of browsers may open a WebSocket.
+    private let origins: WebSocketOrigins
     /// The largest payload of a WebSocket frame, in bytes.
     private let webSocketPayloadMax: Int
     /// Connections that are open, whatever they have said yet.
     let openConnections = Atomic<Int>(0)
 
     /// - Throws: `TLSFileError` if a certificate or key cannot be used. Reads files, which blocks.
-    init(configuration: BrokerConfiguration.Listener, maximumPacketSize: Int) throws(TLSFileError) {
+    init(_ configuration: BrokerConfiguration.Listener, of broker: BrokerConfiguration) throws(TLSFileError) {
         self.configuration = configuration
+        self.origins = WebSocketOrigins(configuration, of: broker)
         if let options = configuration.tls {
             self.tls = try TLSContext(options, isWebSocket: configuration.webSocket != nil)
         } else {
             self.tls = nil
         }
         // A frame may hold several packets, and a client need not know where one ends.
-        self.webSocketPayloadMax = maximumPacketSize + 64 * 1024
+        self.webSocketPayloadMax = broker.maximumPacketSize + 64 * 1024
     }
 
     /// Nothing is between the socket and `Connection`: it has the socket's reads to itself.
@@ -39,7 +42,12 @@ final class ListenerContext: Sendable {
         if self.configuration.acceptsProxyProtocol { try pipeline.addHandler(ProxyHeaderHandler(connection)) }
         if let tls { try pipeline.addHandler(tls.makeHandler()) }
         if let options = self.configuration.webSocket {
-            let handler = WebSocketHandler(options, shard: shard, payloadMax: self.webSocketPayloadMax)
+            let handler = WebSocketHandler(
+                path: options.path,
+                origins: self.origins,
+                shard: shard,
+                payloadMax: self.webSocketPayloadMax
+            )
             try pipeline.addHandler(handler)
         }
         try pipeline.addHandler(connection)

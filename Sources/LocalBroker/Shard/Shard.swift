@@ -259,7 +259,7 @@ final class Shard {
 
     private func updateClocks() {
         self.now = self.eventLoop.now
-        self.nowMilliseconds = self.shared.wallClock()
+        self.nowMilliseconds = BrokerShared.wallClock()
     }
 
     // MARK: Between shards

@@ -8,6 +8,20 @@ import Darwin
 
 /// Files that are replaced as a whole: who reads one finds the old content or the new one, also after a power loss.
 enum AtomicFile {
+    /// Keeps all others that do the same from changing files of the same directory meanwhile.
+    ///
+    /// - Parameter path: the file that `body` reads and replaces.
+    static func withLock(_ path: String, _ body: () throws -> Void) throws {
+        // The directory's lock, as the file itself is another one each time.
+        let directory = open(Self.directory(of: Self.resolved(path)), O_RDONLY | O_CLOEXEC)
+        guard directory >= 0 else { throw TextFile.Failure.last }
+        defer { close(directory) }
+        while flock(directory, LOCK_EX) != 0 {
+            guard errno == EINTR else { throw TextFile.Failure.last }
+        }
+        try body()
+    }
+
     /// Writes a file that only its owner may read.
     ///
     /// The new content goes into a file beside the old one, which then takes its name. A file that others may read as
@@ -58,11 +72,14 @@ enum AtomicFile {
 
     /// The new name is in the directory, which must be on disk as well. Some file systems do not offer that.
     private static func syncDirectory(of path: String) {
-        let parts = path.split(separator: "/", omittingEmptySubsequences: false).dropLast()
-        let directory = parts.isEmpty ? "." : parts.joined(separator: "/") + "/"
-        let descriptor = open(directory, O_RDONLY | O_CLOEXEC)
+        let descriptor = open(Self.directory(of: path), O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return }
         fsync(descriptor)
         close(descriptor)
+    }
+
+    private static func directory(of path: String) -> String {
+        let parts = path.split(separator: "/", omittingEmptySubsequences: false).dropLast()
+        return parts.isEmpty ? "." : parts.joined(separator: "/") + "/"
     }
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import LocalBroker
 
 #if canImport(Glibc)
 import Glibc
@@ -7,25 +8,28 @@ import Darwin
 #endif
 
 /// `node config`: which settings a node started like this would have.
-struct ConfigCommand: ParsableCommand {
+struct ConfigCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "config",
         abstract: "Print every setting, its value and where that comes from.",
         discussion: """
             Takes the flags that a node would be started with, and looks at the same file and the same variables. Ends \
-            with status 64 if something is wrong.
+            with the status that the node would end with: 64 if a setting is wrong, and with --check 1 if a file is.
             """
     )
 
-    @Flag(help: "Also read the files that the settings name.")
+    @Flag(help: "Also judge the files that the settings name, as a start would.")
     var check = false
 
     @OptionGroup var options: NodeOptions
 
-    func run() throws {
+    func run() async throws {
         let settings = try Settings.ofThisProcess()
         Output.write(settings.table, to: STDOUT_FILENO)
         try settings.requireNoProblems()
-        if self.check { try settings.requireReadableFiles() }
+        guard self.check else { return }
+        let log = settings.options.output.beginLogging()
+        defer { log.finish() }
+        try await Node.reporting { try await Broker.check(settings.options.brokerConfiguration) }
     }
 }

@@ -14,8 +14,8 @@ struct PasswdCommand: ParsableCommand {
         abstract: "Set a user's password in a password file, or delete the user.",
         discussion: """
             Asks for the password where standard input is a terminal, and otherwise reads its first line. The file is \
-            made if it is not there, and replaced in one step; only its owner may read it. A running node reads it \
-            again by itself.
+            made if it is not there, and then only its owner may read it; otherwise it is replaced in one step, and who \
+            may read it stays. A running node reads it again by itself.
             """
     )
 
@@ -30,24 +30,31 @@ struct PasswdCommand: ParsableCommand {
 
     func run() throws {
         do {
-            let old = try self.read()
             if self.delete {
-                guard let new = old.removing(user: self.user) else { throw PasswdError.noSuchUser(self.user) }
-                try AtomicFile.replace(self.file, with: new.description)
+                try self.replace { file in
+                    guard let new = file.removing(user: self.user) else { throw PasswdError.noSuchUser(self.user) }
+                    return new
+                }
             } else {
-                // The name is judged before anybody types a password for it.
+                // The file and the name are judged before anybody types a password.
                 let placeholder = PasswordHash.make(password: "", iterations: 0)
-                _ = try old.setting(user: self.user, hash: placeholder)
-                let password = try PasswordPrompt.read(user: self.user)
-                let new = try old.setting(user: self.user, hash: PasswordHash.make(password: password))
-                try AtomicFile.replace(self.file, with: new.description)
+                _ = try self.read().setting(user: self.user, hash: placeholder)
+                let hash = PasswordHash.make(password: try PasswordPrompt.read(user: self.user))
+                try self.replace { try $0.setting(user: self.user, hash: hash) }
             }
         } catch let error as AccessFileError {
             try Self.fail("\(self.file): \(error)")
         } catch let error as TextFile.Failure {
             try Self.fail("\(self.file): \(error)")
         } catch let error as PasswdError {
-            try Self.fail("\(error)")
+            try Self.fail("\(self.file): \(error)")
+        }
+    }
+
+    /// Changes the file as it is at that moment: others may have changed it since, and wait now.
+    private func replace(_ change: (PasswordFile) throws -> PasswordFile) throws {
+        try AtomicFile.withLock(self.file) {
+            try AtomicFile.replace(self.file, with: try change(self.read()).description)
         }
     }
 
@@ -77,7 +84,7 @@ enum PasswdError: Error, CustomStringConvertible {
     /// A sentence that says what is wrong.
     var description: String {
         switch self {
-        case .noSuchUser(let user): "there is no user \(user)"
+        case .noSuchUser(let user): "the file has no user \(user)"
         case .noPassword: "no password was given"
         case .mismatch: "the two passwords are not the same; nothing was changed"
         }

@@ -62,16 +62,37 @@ struct AccessOptions: ParsableArguments {
     }
 
     /// What does not go together.
-    var conflicts: [String] {
-        guard !self.hasTokens, self.jwtAudience != nil || self.jwtIssuer != nil else { return [] }
-        return ["jwt-audience and jwt-issuer need jwt-secret-file or jwt-key-file"]
+    ///
+    /// - Parameter given: the settings that have a value from anywhere.
+    func conflicts(given: Set<String>) -> [String] {
+        var conflicts: [String] = []
+        if !self.hasTokens {
+            conflicts += ["jwt-user-claim", "jwt-audience", "jwt-issuer"].filter(given.contains).map {
+                "\($0) has no effect without tokens: set jwt-secret-file or jwt-key-file too"
+            }
+        }
+        if self.allowPublic, let anonymous = self.anonymous, anonymous != .everyone {
+            let who = anonymous.rawValue
+            conflicts.append(
+                "allow-public has no effect with anonymous \(who), which alone counts: leave one of them out"
+            )
+        }
+        return conflicts
+    }
+
+    /// Whether clients prove who they are by something that is set here.
+    var authenticates: Bool { self.passwordFile != nil || self.hasTokens }
+
+    /// What holds for anonymous clients where no listener says otherwise.
+    var standingAnonymous: AnonymousClients {
+        self.anonymous ?? (self.authenticates ? .nobody : self.allowPublic ? .everyone : .private)
     }
 
     private var hasTokens: Bool { self.jwtSecretFile != nil || !self.jwtKeyFile.isEmpty }
 }
 
 /// The value of `--anonymous`: who is served that proves nothing about himself.
-enum AnonymousClients: String, ExpressibleByArgument, CaseIterable {
+enum AnonymousClients: String, SettingValue, CaseIterable {
     case `private`
     case everyone
     case nobody

@@ -1,3 +1,5 @@
+import ArgumentParser
+
 /// Which settings a command line gives. That they are right the argument parser has said already.
 enum CommandLineSettings {
     /// Reads the flags of settings and passes over all other words.
@@ -22,5 +24,14 @@ enum CommandLineSettings {
             values[setting.key].map { SettingEntry(key: setting.key, values: $0, source: .commandLine) }
         }
         return SettingLayer(entries: entries)
+    }
+
+    /// Values that no setting takes, for a command line that the argument parser has refused.
+    static func wrongValues(_ arguments: [String]) -> [String] {
+        // It throws only if the declaration of the flags is wrong.
+        guard let catalogue = try? SettingCatalogue(NodeOptions.parse([])) else { return [] }
+        var layer = Self.read(arguments, catalogue)
+        layer.judge(catalogue)
+        return layer.problems
     }
 }

@@ -44,7 +44,7 @@ struct ConfigurationFile {
             }
             self.read(mapping, prefix: "", depth: 1)
         } catch let error as YamlError {
-            self.layer.problems.append("\(self.path) \(Self.words(error))")
+            self.layer.problems.append("\(self.path) \(Self.words(error, yaml))")
         } catch {
             self.layer.problems.append("\(self.path): \(error)")
         }
@@ -122,15 +122,30 @@ struct ConfigurationFile {
     }
 
     /// One line, without the excerpt that the library adds.
-    private static func words(_ error: YamlError) -> String {
+    private static func words(_ error: YamlError, _ yaml: String) -> String {
         switch error {
         case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
             .composer(_, let problem, let mark, _):
             "line \(mark.line): \(problem) (column \(mark.column))"
         case .duplicatedKeysInMapping(let duplicates, let context):
-            "line \(context.mark.line): \(duplicates.sorted().joined(separator: ", ")) is there twice"
+            Self.words(duplicates.min() ?? "", firstAt: context.mark, yaml)
         case .reader(let problem, _, _, _): "cannot be read: \(problem)"
         default: "cannot be read: \(error)"
         }
+    }
+
+    /// Where a key stands a second time. The library tells only the first place; the other is looked for below it, where a
+    /// line begins with the same key as far in.
+    private static func words(_ key: String, firstAt first: Mark, _ yaml: String) -> String {
+        let lines = yaml.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+        let second = lines.indices.dropFirst(first.line).first { index in
+            let line = lines[index]
+            guard line.prefix(while: { $0 == " " }).count == first.column - 1 else { return false }
+            let rest = line.drop { $0 == " " || $0 == "\"" || $0 == "'" }
+            guard rest.hasPrefix(key) else { return false }
+            return rest.dropFirst(key.count).drop { $0 == " " || $0 == "\"" || $0 == "'" }.first == ":"
+        }
+        guard let second else { return "line \(first.line): \(key) is there twice" }
+        return "line \(second + 1): \(key) has a value in line \(first.line) already"
     }
 }

@@ -43,7 +43,7 @@ struct LimitOptions: ParsableArguments {
 
     @Option(
         help: .number("Bytes that wait for one client.", "bytes", default: \.maximumQueuedBytes),
-        transform: Number.bytes(1024...Int.max)
+        transform: Number.bytes(1024...BrokerConfiguration.bytesMax)
     )
     var maxQueuedBytes = BrokerConfiguration.standard.maximumQueuedBytes
 
@@ -59,12 +59,12 @@ struct LimitOptions: ParsableArguments {
             "bytes",
             default: \.maximumSubscriptionBytes
         ),
-        transform: Number.bytes(1024...1 << 40)
+        transform: Number.bytes(1024...BrokerConfiguration.bytesMax)
     )
     var maxSubscriptionBytes = BrokerConfiguration.standard.maximumSubscriptionBytes
 
     @Option(
-        help: .number("Levels that a topic filter may have.", "count", default: \.maximumTopicLevels),
+        help: .number("Levels that a topic name or filter may have.", "count", default: \.maximumTopicLevels),
         transform: Number.count(1...65_535)
     )
     var maxTopicLevels = BrokerConfiguration.standard.maximumTopicLevels
@@ -77,7 +77,7 @@ struct LimitOptions: ParsableArguments {
 
     @Option(
         help: .number("Bytes of retained messages kept.", "bytes", default: \.maximumRetainedBytes),
-        transform: Number.bytes(0...Int.max)
+        transform: Number.bytes(0...BrokerConfiguration.bytesMax)
     )
     var maxRetainedBytes = BrokerConfiguration.standard.maximumRetainedBytes
 
@@ -122,7 +122,7 @@ struct LimitOptions: ParsableArguments {
     var clientMessageRate = RateLimit(BrokerConfiguration.standard.clientMessageRate)
 
     @Option(help: ArgumentHelp("Bytes that one client may send in a second.", valueName: "rate[/burst]"))
-    var clientByteRate = RateLimit(BrokerConfiguration.standard.clientByteRate)
+    var clientByteRate = ByteRate(BrokerConfiguration.standard.clientByteRate)
 
     @Option(help: ArgumentHelp("What becomes of messages for a client whose queue is full.", valueName: "what"))
     var queueFull = QueueFull.dropNewest
@@ -156,12 +156,22 @@ struct LimitOptions: ParsableArguments {
     )
     var shards: Int?
 
+    /// What does not go together.
+    ///
+    /// - Parameter given: the settings that have a value from anywhere.
+    func conflicts(given: Set<String>) -> [String] {
+        guard !given.contains("flap-connects") else { return [] }
+        return ["flap-within", "flap-hold-off"].filter(given.contains).map {
+            "\($0) has no effect alone: set flap-connects too, as in flap-connects 10"
+        }
+    }
+
     func apply(to configuration: inout BrokerConfiguration) {
         configuration.shards = self.shards
         configuration.maximumConnections = self.maxConnections
         configuration.maximumConnectionsPerAddress = self.maxConnectionsPerAddress.count
         configuration.clientMessageRate = self.clientMessageRate.rate
-        configuration.clientByteRate = self.clientByteRate.rate
+        configuration.clientByteRate = self.clientByteRate.limit.rate
         configuration.queueFullPolicy = self.queueFull.policy
         configuration.maximumTopicLength = self.maxTopicLength
         configuration.maximumSessions = self.maxSessions

@@ -7,7 +7,7 @@ struct ListenerSettings {
     /// nil for the default of listeners that need a certificate: that number with one, else off.
     var port: Port?
     var standardPort: Int
-    var bind: String?
+    var bind: BindAddress?
     var anonymous: AnonymousClients?
     var maxConnections: Maximum
     var proxyProtocol: Bool
@@ -21,7 +21,7 @@ struct MQTTListenerOptions: ParsableArguments {
     var mqttPort = Port.number(1883)
 
     @Option(help: ArgumentHelp("The address of this listener, in place of that of all.", valueName: "addr"))
-    var mqttBind: String?
+    var mqttBind: BindAddress?
 
     @Option(help: ArgumentHelp("Who is served here without credentials, in place of anonymous.", valueName: "who"))
     var mqttAnonymous: AnonymousClients?
@@ -51,7 +51,7 @@ struct MQTTSListenerOptions: ParsableArguments {
     var mqttsPort: Port?
 
     @Option(help: ArgumentHelp("The address of this listener, in place of that of all.", valueName: "addr"))
-    var mqttsBind: String?
+    var mqttsBind: BindAddress?
 
     @Option(help: ArgumentHelp("Who is served here without credentials, in place of anonymous.", valueName: "who"))
     var mqttsAnonymous: AnonymousClients?
@@ -82,7 +82,7 @@ struct WSListenerOptions: ParsableArguments {
     var wsPort = Port.number(8083)
 
     @Option(help: ArgumentHelp("The address of this listener, in place of that of all.", valueName: "addr"))
-    var wsBind: String?
+    var wsBind: BindAddress?
 
     @Option(help: ArgumentHelp("Who is served here without credentials, in place of anonymous.", valueName: "who"))
     var wsAnonymous: AnonymousClients?
@@ -98,7 +98,7 @@ struct WSListenerOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "An origin that a browser's page may have, also over TLS; may be given several times. All unless set.",
+            "An origin that a browser's page may have, also over TLS; may be given several times. (default: all, or only own ones where nothing authenticates)",
             valueName: "origin"
         )
     )
@@ -128,7 +128,7 @@ struct WSSListenerOptions: ParsableArguments {
     var wssPort: Port?
 
     @Option(help: ArgumentHelp("The address of this listener, in place of that of all.", valueName: "addr"))
-    var wssBind: String?
+    var wssBind: BindAddress?
 
     @Option(help: ArgumentHelp("Who is served here without credentials, in place of anonymous.", valueName: "who"))
     var wssAnonymous: AnonymousClients?
@@ -155,7 +155,8 @@ struct WSSListenerOptions: ParsableArguments {
 }
 
 /// The value of `--ws-path`.
-struct WebSocketPath: ExpressibleByArgument, Equatable {
+struct WebSocketPath: SettingValue, Equatable {
+    static let valid = "a path that begins with /, without spaces and ?, as in /mqtt"
     static let standard = WebSocketPath(path: BrokerConfiguration.Listener.WebSocketOptions().path)
 
     var path: String

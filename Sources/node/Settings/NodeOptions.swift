@@ -22,19 +22,35 @@ struct NodeOptions: ParsableArguments {
     @OptionGroup(title: "Output") var output: OutputOptions
 
     /// What does not go together, each with what to do about it. Of all sources together, so it is no flag's own mistake.
-    var conflicts: [String] {
+    ///
+    /// - Parameter given: the settings that have a value from anywhere.
+    func conflicts(given: Set<String>) -> [String] {
         var conflicts: [String] = []
-        if self.addresses.gossipPort == .off, !self.cluster.join.isEmpty {
-            conflicts.append("join needs gossip: leave out join, or gossip-port off")
+        if !self.cluster.join.isEmpty {
+            if self.addresses.gossipPort == .off {
+                conflicts.append("join needs gossip: leave out join, or gossip-port off")
+            } else if self.addresses.linkPort == .off {
+                conflicts.append("join needs links, by which nodes exchange messages: leave out join, or link-port off")
+            }
         }
-        return conflicts + self.tls.conflicts + self.listenerConflicts + self.access.conflicts
+        return conflicts + self.tls.conflicts + self.listenerConflicts + self.portConflicts
+            + self.access.conflicts(given: given) + self.anonymousConflicts + self.limits.conflicts(given: given)
+    }
+
+    /// What holds for settings that have no value, because of others.
+    var standing: [String: String] {
+        var standing = ["anonymous": self.access.standingAnonymous.rawValue]
+        for settings in self.listenerSettings {
+            standing["\(settings.name)-port"] = self.port(settings).defaultValueDescription
+        }
+        return standing
     }
 }
 
 /// Where a node listens and is reached.
 struct AddressOptions: ParsableArguments {
     @Option(help: ArgumentHelp("The address that every listener binds to.", valueName: "addr"))
-    var bind: String?
+    var bind: BindAddress?
 
     @Option(
         help: ArgumentHelp(

@@ -16,8 +16,8 @@ struct SettingCatalogue {
         var kind: Kind
         /// The value in words; nil if there is none.
         var text: String?
-        /// The files it names.
-        var paths: [String] = []
+        /// What it takes, in words; nil if that is known only when a value is wrong.
+        var valid: String?
     }
 
     /// The key that names the file, which the file itself cannot set.
@@ -48,7 +48,7 @@ struct SettingCatalogue {
                         key: Self.key(label),
                         kind: Self.kind(of: value),
                         text: Self.text(of: value),
-                        paths: (value as? [FilePath])?.map(\.path) ?? (value as? FilePath).map { [$0.path] } ?? []
+                        valid: setting.valid
                     )
                 )
             }
@@ -112,12 +112,15 @@ extension OptionGroup: SettingGroup {
 
 private protocol SettingWrapper {
     var setting: Any { get }
+    var valid: String? { get }
 }
 
 extension Option: SettingWrapper {
     fileprivate var setting: Any { self.wrappedValue }
+    fileprivate var valid: String? { (Value.self as? any SettingForm.Type)?.valid }
 }
 
 extension Flag: SettingWrapper {
     fileprivate var setting: Any { self.wrappedValue }
+    fileprivate var valid: String? { nil }
 }

@@ -33,13 +33,38 @@ struct SettingEntry: Equatable {
 
     /// Lets the argument parser judge the entry alone, so that a mistake is told with its source.
     ///
-    /// - Returns: what is wrong, if something is.
-    func problem(_ kind: SettingCatalogue.Kind) -> String? {
-        do {
-            _ = try NodeOptions.parse(self.arguments(kind))
-            return nil
-        } catch {
-            return "\(self.source): \(NodeOptions.message(for: error))"
+    /// - Returns: what is wrong, if something is: what was given for what, and what would be right.
+    func problem(_ setting: SettingCatalogue.Setting) -> String? {
+        for value in self.values {
+            let alone = SettingEntry(key: self.key, values: [value], source: self.source)
+            do {
+                _ = try NodeOptions.parse(alone.arguments(setting.kind))
+            } catch {
+                let words = NodeOptions.message(for: error)
+                // What the reader of the value has thrown stands at the end.
+                let reason = words.ranges(of: WrongValue.words).last.map { String(words[$0.upperBound...]) }
+                guard let valid = setting.valid ?? reason else { return "\(self.place): \(words)" }
+                return "\(self.place): '\(value)' is not valid; it takes \(valid)\(self.severalHint(setting.kind))"
+            }
+        }
+        return nil
+    }
+
+    /// Where the entry stands, as a user would look for it.
+    fileprivate var place: String {
+        switch self.source {
+        case .file: "\(self.source): \(self.key)"
+        case .variable: "\(self.source)"
+        case .commandLine: "--\(self.key)"
+        }
+    }
+
+    private func severalHint(_ kind: SettingCatalogue.Kind) -> String {
+        guard kind == .list else { return "" }
+        switch self.source {
+        case .file: return "; several are a list, as in \(self.key): [a, b]"
+        case .variable: return "; several are separated by commas"
+        case .commandLine: return "; for several repeat the flag"
         }
     }
 }
@@ -54,7 +79,9 @@ struct SettingLayer: Equatable {
         var values = values
         if setting.kind == .toggle {
             guard let text = values.first, let isOn = Self.truth(text) else {
-                self.problems.append("\(source): \(setting.key) takes true or false")
+                let place = SettingEntry(key: setting.key, values: [], source: source).place
+                let given = values.first ?? ""
+                self.problems.append("\(place): '\(given)' is not valid; it takes true or false")
                 return
             }
             values = [isOn ? "true" : "false"]
@@ -66,11 +93,11 @@ struct SettingLayer: Equatable {
     /// taken out.
     mutating func judge(_ catalogue: SettingCatalogue) {
         guard !self.entries.isEmpty else { return }
-        let kinds = self.entries.map { catalogue[$0.key]?.kind ?? .value }
-        let arguments = zip(self.entries, kinds).flatMap { $0.arguments($1) }
+        let settings = self.entries.map { catalogue[$0.key] ?? SettingCatalogue.Setting(key: $0.key, kind: .value) }
+        let arguments = zip(self.entries, settings).flatMap { $0.arguments($1.kind) }
         // The error does not matter here: each entry tells its own.
         guard (try? NodeOptions.parse(arguments)) == nil else { return }
-        let problems = zip(self.entries, kinds).map { $0.problem($1) }
+        let problems = zip(self.entries, settings).map { $0.problem($1) }
         self.entries = zip(self.entries, problems).compactMap { $1 == nil ? $0 : nil }
         self.problems += problems.compactMap(\.self)
     }

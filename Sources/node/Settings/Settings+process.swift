@@ -27,25 +27,4 @@ extension Settings {
         Output.write(self.problems.map { "Error: \($0)\n" }.joined(), to: STDERR_FILENO)
         throw ExitCode.validationFailure
     }
-
-    /// Says which of the files that the settings name cannot be read, if there are any.
-    ///
-    /// - Throws: the exit status 64.
-    func requireReadableFiles() throws {
-        var problems = ""
-        for setting in SettingCatalogue(self.options).settings {
-            for path in setting.paths {
-                do {
-                    _ = try TextFile.read(path, bytesMax: Self.fileBytesMax)
-                } catch {
-                    problems += "Error: \(setting.key): \(path): \(error)\n"
-                }
-            }
-        }
-        guard !problems.isEmpty else { return }
-        Output.write(problems, to: STDERR_FILENO)
-        throw ExitCode.validationFailure
-    }
-
-    private static let fileBytesMax = 64 * 1024 * 1024
 }

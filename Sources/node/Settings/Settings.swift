@@ -42,13 +42,17 @@ struct Settings {
         self.sources = winners.mapValues(\.source)
         let merged = catalogue.settings.flatMap { winners[$0.key]?.arguments($0.kind) ?? [] }
         self.options = try NodeOptions.parse(merged)
-        self.problems += self.options.conflicts
+        self.problems += self.options.conflicts(given: Set(self.sources.keys))
     }
 
     /// Each setting with its value and where that comes from, in columns.
     var table: String {
+        let standing = self.options.standing
         let rows = SettingCatalogue(self.options).settings.map { setting in
-            [setting.key, setting.text ?? "-", self.sources[setting.key]?.description ?? "default"]
+            [
+                setting.key, setting.text ?? standing[setting.key] ?? "-",
+                self.sources[setting.key]?.description ?? "default",
+            ]
         }
         let all = [["setting", "value", "from"]] + rows
         let widths = (0..<2).map { column in all.map { $0[column].count }.max() ?? 0 }

@@ -36,21 +36,39 @@ struct TLSOptions: ParsableArguments {
 
     /// What does not go together.
     var conflicts: [String] {
+        if self.tlsCert != nil, self.tlsKey == nil { return ["tls-cert needs tls-key, the file of its key"] }
+        if self.tlsKey != nil, self.tlsCert == nil { return ["tls-key needs tls-cert, whose key it is"] }
+        guard self.tlsCert != nil else {
+            return self.dependents.map { "\($0) has no effect without TLS: set tls-cert and tls-key too" }
+        }
         var conflicts: [String] = []
-        if self.tlsCert != nil, self.tlsKey == nil { conflicts.append("tls-cert needs tls-key, the file of its key") }
-        if self.tlsKey != nil, self.tlsCert == nil { conflicts.append("tls-key needs tls-cert, whose key it is") }
         if self.tlsClientCertificates != .none, self.tlsCa == nil {
             conflicts.append("tls-client-certificates needs tls-ca, the authorities that sign them")
+        }
+        if self.tlsClientCertificates == .none, self.tlsCa != nil {
+            conflicts.append("tls-ca has no effect alone: set tls-client-certificates to optional or required too")
         }
         if self.tlsUserName, self.tlsClientCertificates == .none {
             conflicts.append("tls-user-name needs tls-client-certificates: optional or required")
         }
         return conflicts
     }
+
+    /// The settings that say something of listeners with TLS.
+    var dependents: [String] {
+        let settings = [
+            ("tls-ca", self.tlsCa != nil), ("tls-client-certificates", self.tlsClientCertificates != .none),
+            ("tls-user-name", self.tlsUserName), ("tls-min-version", self.tlsMinVersion != .v12),
+        ]
+        return settings.filter(\.1).map(\.0)
+    }
+
+    /// Whether a certificate says who a client is.
+    var namesClients: Bool { self.listenerOptions != nil && self.tlsUserName && self.tlsClientCertificates != .none }
 }
 
 /// The value of `--tls-client-certificates`.
-enum ClientCertificates: String, ExpressibleByArgument, CaseIterable {
+enum ClientCertificates: String, SettingValue, CaseIterable {
     case none
     case optional
     case required
@@ -65,7 +83,7 @@ enum ClientCertificates: String, ExpressibleByArgument, CaseIterable {
 }
 
 /// The value of `--tls-min-version`.
-enum TLSVersion: String, ExpressibleByArgument, CaseIterable {
+enum TLSVersion: String, SettingValue, CaseIterable {
     case v12 = "1.2"
     case v13 = "1.3"
 

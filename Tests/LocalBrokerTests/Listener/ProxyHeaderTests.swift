@@ -1,4 +1,5 @@
 import NIOCore
+import NIOEmbedded
 import Protocol
 import Testing
 
@@ -168,6 +169,33 @@ struct ProxyHeaderTests {
             try await client.send(.connect(.test("a")))
             guard case .connAck(let answer) = try await client.next() else { throw TestClient.Failure.closed }
             #expect(answer.reason == .notAuthorized)
+        }
+    }
+
+    @Test(
+        "a private address is worth nothing from a proxy whose own is public",
+        arguments: [("10.0.0.1", false), ("127.0.0.1", false), ("203.0.113.9", true)]
+    )
+    func publicProxy(proxy: String, isRefused: Bool) throws {
+        for policy in [nil, BrokerConfiguration.AnonymousPolicy.privateAddresses] {
+            let broker = try VirtualBroker(.test(), shardCount: 1)
+            let channel = EmbeddedChannel(loop: broker.loops[0])
+            let address = try SocketAddress(ipAddress: proxy, port: 5000)
+            try channel.connect(to: address).wait()
+            let connection = broker.makeConnection(onShard: 0)
+            try channel.pipeline.syncOperations.addHandlers(ProxyHeaderHandler(connection), connection)
+            try channel.writeInbound(ByteBuffer(bytes: Self.line("10.1.1.1")))
+            #expect(connection.remoteAddress?.ipAddress == "10.1.1.1")
+            let request = AuthenticationRequest(
+                clientID: "a",
+                version: .v5,
+                remoteAddress: connection.remoteAddress,
+                isBehindPublicProxy: connection.isBehindPublicProxy,
+                listener: "mqtt"
+            )
+            let verdict = broker.shared.access.immediateVerdict(request, policy: policy)
+            if case .accepted? = verdict { #expect(!isRefused) } else { #expect(isRefused) }
+            _ = try channel.finish(acceptAlreadyClosed: true)
         }
     }
 

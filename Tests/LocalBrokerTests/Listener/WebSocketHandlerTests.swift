@@ -23,7 +23,9 @@ struct WebSocketHandlerTests {
             self.shard = Shard(index: 0, eventLoop: self.channel.embeddedEventLoop, shared: shared)
             let pipeline = self.channel.pipeline.syncOperations
             try pipeline.addHandler(self.closes)
-            try pipeline.addHandler(WebSocketHandler(.init(), shard: self.shard, payloadMax: 1000))
+            try pipeline.addHandler(
+                WebSocketHandler(path: "/mqtt", origins: .any, shard: self.shard, payloadMax: 1000)
+            )
             if closesOnRead { try pipeline.addHandler(ReadCloser()) }
             try self.channel.writeInbound(ByteBuffer(string: TestWebSocket.request()))
             _ = try self.channel.readOutbound(as: ByteBuffer.self)

@@ -48,6 +48,22 @@ struct WebSocketListenerTests {
         }
     }
 
+    @Test("where clients are let in for their address, a page from elsewhere is not, and hears which setting allows it")
+    func strangePage() async throws {
+        try await Self.run { broker in
+            for (origin, status) in [("http://evil.example", 403), ("http://127.0.0.1:8083", 101)] {
+                let wire = try await TestWire(to: broker.address)
+                try await wire.send(TestWebSocket.request("GET /mqtt HTTP/1.1", ["Origin": origin]))
+                #expect(try await eventually { wire.text.contains("\r\n\r\n") })
+                #expect(wire.text.hasPrefix("HTTP/1.1 \(status) "))
+                if status == 403 {
+                    try await wire.expectClosed()
+                    #expect(wire.text.contains("--ws-origin") && wire.text.contains(origin))
+                }
+            }
+        }
+    }
+
     @Test("a request that does not end is closed when its time is over")
     func slowRequest() async throws {
         try await Self.run(.test { $0.connectTimeoutSeconds = 1 }) { broker in

@@ -9,17 +9,19 @@ struct WebSocketRequestTests {
         var request: String
         /// The status of the answer.
         var status: Int
-        var options = BrokerConfiguration.Listener.WebSocketOptions()
+        var path = "/mqtt"
+        var origins = WebSocketOrigins.any
     }
 
     static func judge(
         _ bytes: [UInt8],
         from: Int = 0,
-        _ options: BrokerConfiguration.Listener.WebSocketOptions = .init()
+        path: String = "/mqtt",
+        origins: WebSocketOrigins = .any
     )
         -> WebSocketRequest.Verdict
     {
-        bytes.withUnsafeBytes { WebSocketRequest.judge($0, from: from, options: options) }
+        bytes.withUnsafeBytes { WebSocketRequest.judge($0, from: from, path: path, origins: origins) }
     }
 
     static func status(_ verdict: WebSocketRequest.Verdict) -> Int {
@@ -47,7 +49,7 @@ struct WebSocketRequestTests {
             testDescription: "another path that is configured",
             request: Self.right("GET /ws HTTP/1.1", [:]),
             status: 101,
-            options: .init(path: "/ws")
+            path: "/ws"
         ),
         Case(testDescription: "another path", request: Self.right("GET / HTTP/1.1", [:]), status: 404),
         Case(testDescription: "a longer path", request: Self.right("GET /mqtt/ HTTP/1.1", [:]), status: 404),
@@ -105,19 +107,19 @@ struct WebSocketRequestTests {
             testDescription: "an origin that is allowed",
             request: Self.right("GET /mqtt HTTP/1.1", ["Origin": "https://a.example"]),
             status: 101,
-            options: .init(allowedOrigins: ["https://a.example"])
+            origins: .listed(["https://a.example"])
         ),
         Case(
             testDescription: "an origin that is not allowed",
             request: Self.right("GET /mqtt HTTP/1.1", ["Origin": "https://b.example"]),
             status: 403,
-            options: .init(allowedOrigins: ["https://a.example"])
+            origins: .listed(["https://a.example"])
         ),
         Case(
             testDescription: "no browser where origins are allowed",
             request: Self.right("GET /mqtt HTTP/1.1", [:]),
             status: 101,
-            options: .init(allowedOrigins: [])
+            origins: .listed([])
         ),
         Case(testDescription: "a folded line", request: "GET /mqtt HTTP/1.1\r\nHost: h\r\n x\r\n\r\n", status: 400),
         Case(testDescription: "a space before a colon", request: "GET /mqtt HTTP/1.1\r\nHost : h\r\n\r\n", status: 400),
@@ -148,12 +150,17 @@ struct WebSocketRequestTests {
     @Test("each request gets its status, in whatever pieces it comes", arguments: cases)
     func verdict(of example: Case) {
         let bytes = Array(example.request.utf8)
-        #expect(Self.status(Self.judge(bytes, example.options)) == example.status)
+        #expect(Self.status(Self.judge(bytes, path: example.path, origins: example.origins)) == example.status)
         // Byte by byte, what was judged before is not looked at again.
         var verdict = WebSocketRequest.Verdict.incomplete
         var length = 0
         while verdict == .incomplete, length < bytes.count {
-            verdict = Self.judge(Array(bytes[...length]), from: length, example.options)
+            verdict = Self.judge(
+                Array(bytes[...length]),
+                from: length,
+                path: example.path,
+                origins: example.origins
+            )
             length += 1
         }
         #expect(Self.status(verdict) == example.status)

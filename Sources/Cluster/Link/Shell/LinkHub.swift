@@ -27,6 +27,7 @@ package final class LinkHub {
     var isBarrierTimerArmed = false
     /// Who waits for the first peers to be in step.
     var firstSync: EventLoopPromise<Bool>?
+    var isFirstSyncOver = false
     private var isStopping = false
     private var stopped: EventLoopPromise<Void>?
 

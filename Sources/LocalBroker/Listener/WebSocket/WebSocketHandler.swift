@@ -26,7 +26,8 @@ final class WebSocketHandler: ChannelDuplexHandler {
     /// Payloads up to this size, in bytes, are copied behind their frame's header and sent as one piece.
     private static let copiedPayloadMax = 16 * 1024
 
-    private let options: BrokerConfiguration.Listener.WebSocketOptions
+    private let path: String
+    private let origins: WebSocketOrigins
     private let shard: Shard
     private var decoder: WebSocketDecoder
     private var phase = Phase.opening
@@ -36,8 +37,9 @@ final class WebSocketHandler: ChannelDuplexHandler {
     private var owedPong: ByteBuffer?
     private var context: ChannelHandlerContext?
 
-    init(_ options: BrokerConfiguration.Listener.WebSocketOptions, shard: Shard, payloadMax: Int) {
-        self.options = options
+    init(path: String, origins: WebSocketOrigins, shard: Shard, payloadMax: Int) {
+        self.path = path
+        self.origins = origins
         self.shard = shard
         self.decoder = WebSocketDecoder(payloadMax: payloadMax)
     }
@@ -71,7 +73,7 @@ final class WebSocketHandler: ChannelDuplexHandler {
         let from = self.request.readableBytes
         self.request.writeImmutableBuffer(buffer)
         let verdict = self.request.withUnsafeReadableBytes {
-            WebSocketRequest.judge($0, from: from, options: self.options)
+            WebSocketRequest.judge($0, from: from, path: self.path, origins: self.origins)
         }
         switch verdict {
         case .incomplete: break

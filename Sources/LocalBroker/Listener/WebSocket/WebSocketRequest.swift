@@ -27,11 +27,14 @@ struct WebSocketRequest {
 
     /// Judges what a client has sent so far.
     ///
-    /// - Parameter from: how many of the bytes were judged incomplete before.
+    /// - Parameters:
+    ///   - from: how many of the bytes were judged incomplete before.
+    ///   - path: what the request must ask for.
     static func judge(
         _ bytes: UnsafeRawBufferPointer,
         from: Int,
-        options: BrokerConfiguration.Listener.WebSocketOptions
+        path: String,
+        origins: WebSocketOrigins
     ) -> Verdict {
         switch Self.headLength(bytes, from: from) {
         case .incomplete: return .incomplete
@@ -42,7 +45,7 @@ struct WebSocketRequest {
             guard let request = WebSocketRequest(text) else {
                 return .refuse(status: 400, reason: "the request is malformed")
             }
-            return request.verdict(options, length: length)
+            return request.verdict(path: path, origins: origins, length: length)
         }
     }
 
@@ -120,13 +123,13 @@ struct WebSocketRequest {
     // MARK: Judging
 
     /// [RFC 6455, 4.2.1, 4.2.2]
-    private func verdict(_ options: BrokerConfiguration.Listener.WebSocketOptions, length: Int) -> Verdict {
+    private func verdict(path: String, origins: WebSocketOrigins, length: Int) -> Verdict {
         guard self.version == "HTTP/1.1" else { return .refuse(status: 400, reason: "HTTP/1.1 is needed") }
         guard self.fields["host"] != nil else { return .refuse(status: 400, reason: "there is no Host field") }
         guard self.fields["transfer-encoding"] == nil, self.fields["content-length"] ?? "0" == "0" else {
             return .refuse(status: 400, reason: "a WebSocket request has no body")
         }
-        guard self.path == options.path else { return .refuse(status: 404, reason: "there is nothing at this path") }
+        guard self.path == path else { return .refuse(status: 404, reason: "there is nothing at this path") }
         guard self.method == "GET" else { return .refuse(status: 405, reason: "only GET opens a WebSocket") }
         guard self.list("upgrade").contains(where: { $0.lowercased() == "websocket" }),
             self.list("connection").contains(where: { $0.lowercased() == "upgrade" })
@@ -141,8 +144,9 @@ struct WebSocketRequest {
         guard let subprotocol = offered.first(where: { Self.subprotocols.contains(String($0)) }) else {
             return .refuse(status: 400, reason: "the subprotocol mqtt is not offered")
         }
-        if let allowed = options.allowedOrigins, let origin = self.fields["origin"], !allowed.contains(origin) {
-            return .refuse(status: 403, reason: "this origin is not allowed")
+        if let origin = self.fields["origin"], !origins.allow(origin) {
+            let shown = origin.prefix { $0.isASCII }.prefix(100)
+            return .refuse(status: 403, reason: "pages of \(shown) are not allowed here (setting: --ws-origin)")
         }
         return .accept(response: Self.acceptance(key: key, subprotocol: subprotocol), length: length)
     }

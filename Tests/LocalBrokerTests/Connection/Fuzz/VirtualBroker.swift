@@ -20,10 +20,7 @@ final class VirtualBroker {
         self.loops = loops
         self.shared = shared
         self.shards = loops.enumerated().map { Shard(index: $0, eventLoop: $1, shared: shared) }
-        self.listener = try ListenerContext(
-            configuration: .init(host: "127.0.0.1", port: 1883),
-            maximumPacketSize: configuration.maximumPacketSize
-        )
+        self.listener = try ListenerContext(.init(host: "127.0.0.1", port: 1883), of: configuration)
         for (loop, shard) in zip(loops, self.shards) {
             let bound = NIOLoopBound(shard, eventLoop: loop)
             loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in bound.value.onSecond() }
