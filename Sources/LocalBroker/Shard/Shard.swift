@@ -32,7 +32,7 @@ final class Shard {
     /// Receivers of this tick's messages that have many.
     var tickWork = 0
     /// Messages with many receivers, in the order they came.
-    var fanOuts = CircularBuffer<FanOut>(initialCapacity: 1)
+    @exclusivity(unchecked) var fanOuts = CircularBuffer<FanOut>(initialCapacity: 1)
     /// Deliveries that wait in them; large messages count as several.
     var fanOutWork = 0
     /// Connections that hold too much for the memory there is, yet to be dealt with.

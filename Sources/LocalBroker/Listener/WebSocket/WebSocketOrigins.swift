@@ -6,8 +6,8 @@ import NIOCore
 /// one's own network, a page from anywhere would be let in through the browser of a visitor who is.
 enum WebSocketOrigins: Equatable {
     case any
-    /// Those on this host or on a private address. A name proves nothing, not even that of the broker itself: whose it is
-    /// may have it resolve to any address.
+    /// Those on this host, on a private address, or under a name that only a local network can know. Any other name proves
+    /// nothing, not even that of the broker itself: whose it is may have it resolve to any address.
     case ownNetwork
     case listed([String])
 
@@ -27,9 +27,29 @@ enum WebSocketOrigins: Equatable {
         case .listed(let allowed): return allowed.contains(origin)
         case .ownNetwork:
             guard let host = Self.host(of: origin) else { return false }
-            if host == "localhost" { return true }
+            if Self.isLocalName(host) { return true }
             // What is no IP address is a name.
             return AddressRule.isPrivate(try? SocketAddress(ipAddress: host, port: 0))
+        }
+    }
+
+    /// Whether nobody can have the name in the public domain name system: it has one label, as those of containers have, or
+    /// ends in one that is set aside (RFC 6761, RFC 6762, RFC 8375, and ICANN's for internal use).
+    private static func isLocalName(_ host: String) -> Bool {
+        let labels = host.split(separator: ".", omittingEmptySubsequences: false)
+        guard labels.allSatisfy({ !$0.isEmpty && $0.utf8.allSatisfy(Self.isLetter) }) else { return false }
+        if labels.count == 1 { return !host.utf8.allSatisfy { UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0 } }
+        return ["localhost", "local", "internal", "test", "arpa"].contains(String(labels[labels.count - 1]))
+            && (labels.last != "arpa" || host.hasSuffix(".home.arpa"))
+    }
+
+    /// Of a host name.
+    private static func isLetter(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"),
+            UInt8(ascii: "_"):
+            true
+        default: false
         }
     }
 
