@@ -63,7 +63,7 @@ extension Connection {
     }
 
     /// It is decided whether the client is who it says.
-    private func onVerdict(_ verdict: LoginVerdict) {
+    func onVerdict(_ verdict: LoginVerdict) {
         guard self.isOpen, let login = self.login else { return }
         switch verdict {
         case .refused(let reason, let explanation): self.refuse(reason, explanation)
@@ -72,6 +72,11 @@ extension Connection {
     }
 
     private func onAccepted(_ client: AcceptedClient, _ proof: ClientProof, _ login: Login) {
+        // The files may have been read again while the verdict was on its way to this loop.
+        guard self.access.isInForce(proof, userName: client.userName) else {
+            self.refuse(.notAuthorized, "a client was refused: its credentials are not in force any more")
+            return
+        }
         let configuration = self.access.configuration
         let clientID = login.request.clientID
         let rules = self.access.rules(clientID: clientID, userName: client.userName, grant: client.grant)
@@ -119,7 +124,7 @@ extension Connection {
                 kind: TopicQuestion.kind(will.qos, will.retain),
                 topic: Array(will.topic.utf8)
             )
-            self.ask([question], access) { connection, answers in
+            self.ask([question], access) { connection, answers, _ in
                 if connection.isOpen { body(connection, answers[question] ?? false) }
             }
         }

@@ -189,6 +189,50 @@ struct LoginTests {
         }
     }
 
+    @Test("the time for CONNECT does not run out while a client is judged; the judge's own time ends it with an answer")
+    func slowerThanConnect() async throws {
+        let judge = Judge { _ in
+            await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
+            return .pass
+        }
+        let configuration = BrokerConfiguration.test {
+            $0.access.authenticator = judge
+            $0.access.decisionTimeoutSeconds = 4
+            $0.connectTimeoutSeconds = 1
+        }
+        try await TestBroker.run(configuration) { broker in
+            try await broker.expectRefused(.test("a"), .serverBusy)
+        }
+    }
+
+    @Test("a client whose credentials are revoked while the verdict is on its way is refused")
+    func revoked() async throws {
+        try await TestFiles.run { files in
+            let judge = Judge { _ in
+                await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
+                return .pass
+            }
+            let configuration = try BrokerConfiguration.access(passwords: files.writePasswords("alice")) {
+                $0.access.authenticator = judge
+            }
+            try await TestBroker.run(configuration) { broker in
+                let client = try await broker.client()
+                try await client.send(.connect(.credentials("alice", "alicepw")))
+                #expect(try await eventually { judge.asked.withLock { !$0.isEmpty } })
+                let old = TestFiles.hash("alicepw")
+                for shard in broker.broker.shards {
+                    try await shard.eventLoop.submit {
+                        for connection in shard.value.connections.values {
+                            connection.onVerdict(.accepted(AcceptedClient(userName: "alice"), .password(old)))
+                        }
+                    }.get()
+                }
+                try await client.expect(.connAck(ConnAck(sessionPresent: false, reason: .notAuthorized)))
+                try await client.expectClosed()
+            }
+        }
+    }
+
     @Test("a client that goes away while it is judged leaves nothing behind")
     func abandoned() async throws {
         let isAsked = Mutex(false)
