@@ -99,6 +99,7 @@ extension Connection {
         let (clientID, userName) = (access.clientID, access.userName)
         let time = TimeAmount.seconds(Int64(max(0, control.configuration.decisionCacheSeconds)))
         _ = control.questions.decide(
+            for: self.remoteAddress.flatMap { Admission.Origin($0) },
             on: self.shard.eventLoop,
             busy: false,
             late: { false },
@@ -196,7 +197,7 @@ extension Shard {
         self.shared.routes.apply(removed.map { .unsubscribe(filter: $0, session.subscriberID) })
     }
 
-    /// Clients judged anew in one go.
+    /// Filters judged anew in one go, a client counting for one too: each is held against all rules.
     private static let rejudgedPerTick = 500
 
     /// The files that say who may do what were read again: every client is judged anew, some at a time.
@@ -206,9 +207,14 @@ extension Shard {
 
     private func rejudge(_ ids: ArraySlice<UInt64>) {
         self.beginTick()
-        for id in ids.prefix(Self.rejudgedPerTick) { self.connections[id]?.rejudge() }
-        let rest = ids.dropFirst(Self.rejudgedPerTick)
+        var count = 0
+        var rest = ids
+        while count < Self.rejudgedPerTick, let id = rest.popFirst() {
+            guard let connection = self.connections[id] else { continue }
+            count += 1 + (connection.session?.state.subscriptions.count ?? 0)
+            connection.rejudge()
+        }
         guard !rest.isEmpty else { return }
-        self.shared.mailboxes[self.index].post(.command { $0.rejudge(rest) })
+        self.shared.mailboxes[self.index].post(.command { [rest] in $0.rejudge(rest) })
     }
 }

@@ -50,6 +50,7 @@ extension Connection {
                 remoteAddress: self.remoteAddress,
                 listener: self.listener.configuration.name,
                 certificateName: self.peerCommonName,
+                authenticationMethod: connect.properties.authenticationMethod,
                 isUserNameFromCertificate: self.listener.configuration.tls?.userNameFromCertificate ?? false
             ),
             session: Shard.SessionRequest(

@@ -81,6 +81,44 @@ struct LoginTests {
         }
     }
 
+    @Test("hundreds of clients behind one address get in when all come at once")
+    func oneAddress() async throws {
+        let count = 300
+        try await TestFiles.run { files in
+            // What a hash costs does not matter here.
+            let hash = TestFiles.hash("pw")
+            let path = try files.write("passwords", (0..<count).map { "u\($0):\(hash)\n" }.joined())
+            try await TestBroker.run(.access(passwords: path) { $0.access.decisionTimeoutSeconds = 60 }) { broker in
+                let reasons = try await withThrowingTaskGroup(of: ReasonCode.self) { group in
+                    for index in 0..<count {
+                        group.addTask {
+                            try await broker.answer(.credentials("u\(index)", "pw", id: "\(index)")).1.reason
+                        }
+                    }
+                    return try await group.reduce(into: []) { $0.append($1) }
+                }
+                #expect(reasons.count { $0 == .success } == count)
+            }
+        }
+    }
+
+    @Test("a password that was right is known at once, also after the file was read again")
+    func known() async throws {
+        try await TestFiles.run { files in
+            try await TestBroker.run(.access(passwords: files.writePasswords("alice", "bob"))) { broker in
+                try await broker.user("alice").disconnect()
+                await broker.broker.reload()
+                var request = AuthenticationRequest(clientID: "c", version: .v5, listener: "mqtt")
+                for (user, isKnown) in [("alice", true), ("bob", false)] {
+                    request.userName = user
+                    request.password = Array("\(user)pw".utf8)
+                    let verdict = broker.broker.shared.access.immediateVerdict(request, policy: nil)
+                    #expect((verdict != nil) == isKnown)
+                }
+            }
+        }
+    }
+
     @Test("what a client sends behind CONNECT waits until its password is judged")
     func early() async throws {
         try await TestFiles.run { files in
