@@ -246,7 +246,7 @@ struct AuthorizerTests {
                 let will = Will(topic: "ok/will", payload: [])
                 try await back.send(.connect(.test("c1", keeps: true, will: will)))
                 #expect(try await eventually { judge.asked.count { $0.topic == "ok/1" } == 2 })
-                try files.write("rules", "topic ok/#\ntopic deny ok/will/#\n")
+                try files.write("rules", "topic read ok/#\n")
                 await broker.broker.reload()
                 _ = await broker.statistics
                 judge.unblock()
