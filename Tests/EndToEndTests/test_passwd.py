@@ -57,6 +57,17 @@ def test_the_same_password_is_hashed_to_something_else_each_time(file):
     assert anna != bert
 
 
+def test_the_number_of_rounds_may_be_chosen(file):
+    assert passwd(file, "anna", "--iterations", 5000, typed="1\n").returncode == 0
+    assert passwd(file, "bert", typed="1\n").returncode == 0
+    rounds = [re.search(r"\$(\d+):", line)[1] for line in file.read_text().splitlines()]
+    assert rounds == ["5000", "210000"]
+    before = file.read_text()
+    for number in (4095, 10000001, "many"):
+        assert passwd(file, "anna", "--iterations", number, typed="1\n").returncode == 64
+    assert file.read_text() == before
+
+
 def test_a_user_is_deleted(file):
     passwd(file, "anna", typed="1\n")
     passwd(file, "bert", typed="1\n")

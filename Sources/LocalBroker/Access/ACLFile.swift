@@ -16,7 +16,8 @@
 /// ```
 ///
 /// One rule a line: `topic` or `pattern`, then `read` (to subscribe), `write` (to publish), `readwrite` or `deny`, which may
-/// be left out for `readwrite`, then a topic filter up to the line's end. Lines that begin with `#` are comments.
+/// be left out for `readwrite`, then a topic filter up to the line's end. A filter with spaces, or one that is itself one of
+/// these words, needs its right written out. Lines that begin with `#` are comments.
 ///
 /// - `topic` rules before the first section are for clients without a user name. Behind `user NAME` they are for clients
 ///   of that user, behind `clientid NAME` for those of that client identifier, up to the next section.
@@ -27,7 +28,7 @@
 /// - A subscription is allowed if one `read` rule covers every topic it asks for and no `deny` rule matches any of them.
 ///   For a shared subscription the filter behind the group's name counts.
 public struct ACLFile: Sendable {
-    private enum Right: String, Sendable {
+    private enum Right: String, Sendable, CaseIterable {
         case read
         case write
         case readwrite
@@ -98,11 +99,17 @@ public struct ACLFile: Sendable {
 
     private static func rule(_ text: Substring) throws(AccessFileError) -> Rule {
         let (word, rest) = Self.firstWord(text)
-        if let right = Right(rawValue: String(word)), !rest.isEmpty {
+        guard !text.isEmpty else { throw AccessFileError("a rule without a topic filter") }
+        if let right = Right(rawValue: String(word)) {
+            guard !rest.isEmpty else { throw AccessFileError("'\(word)' without a topic filter") }
             return Rule(right: right, filter: Array(rest.utf8))
         }
-        guard !text.isEmpty else { throw AccessFileError("a rule without a topic filter") }
-        return Rule(right: .readwrite, filter: Array(text.utf8))
+        // A right that is misspelt must not become a part of the filter and allow what it was to deny.
+        guard rest.isEmpty else {
+            let rights = Right.allCases.map { "'\($0.rawValue)'" }.joined(separator: ", ")
+            throw AccessFileError("'\(word)' is none of \(rights); a filter with spaces needs its right written out")
+        }
+        return Rule(right: .readwrite, filter: Array(word.utf8))
     }
 
     private static func isSpace(_ character: Character) -> Bool { character == " " || character == "\t" }

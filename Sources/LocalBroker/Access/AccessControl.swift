@@ -1,3 +1,4 @@
+import Logging
 import NIOCore
 import NIOPosix
 import Protocol
@@ -18,8 +19,12 @@ final class AccessControl: Sendable {
     private let allowsPublicAddresses: Bool
     private let state: Mutex<State>
     private let passwordKey: [UInt8]
-    /// Judges passwords: threads of its own, so that they take no more than a part of the machine.
+    private let logger: Logger
+    /// Whether a listener that serves only clients with a certificate makes this a node that asks clients who they are.
+    private let demandsCertificates: Bool
+    /// Judges passwords: threads of its own, as many as there are turns.
     private let pool: NIOThreadPool?
+    private let turns: FairTurns
     let logins: DecisionDesk
     let questions: DecisionDesk
 
@@ -42,14 +47,20 @@ final class AccessControl: Sendable {
             }
         }
         if let jwt = access.jwt {
-            state.tokens = try Self.read("keys for tokens", Self.files(of: jwt).joined(separator: ", ")) {
+            let tokens = try Self.read("keys for tokens", Self.files(of: jwt).joined(separator: ", ")) {
                 _ throws(AccessFileError) in try JWTKeySet(jwt)
             }
+            tokens.logOmissions(configuration.logger)
+            state.tokens = tokens
         }
         self.configuration = access
         self.allowsPublicAddresses = configuration.allowsPublicAddresses
         self.passwordKey = key
-        self.pool = state.passwords == nil ? nil : NIOThreadPool(numberOfThreads: max(1, System.coreCount / 2))
+        self.demandsCertificates = configuration.listeners.contains { $0.tls?.clientCertificates == .required }
+        self.logger = configuration.logger
+        let threads = Self.judgingThreads(cores: System.coreCount)
+        self.turns = FairTurns(count: threads)
+        self.pool = state.passwords == nil ? nil : NIOThreadPool(numberOfThreads: threads)
         self.state = Mutex(state)
         self.pool?.start()
         let timeout = TimeAmount.seconds(Int64(max(1, access.decisionTimeoutSeconds)))
@@ -71,6 +82,9 @@ final class AccessControl: Sendable {
         }
     }
 
+    /// Passwords that are judged at a time: on a machine of more than two cores one is left to the clients that are in.
+    static func judgingThreads(cores: Int) -> Int { max(1, cores > 2 ? cores - 1 : cores) }
+
     private static func files(of jwt: JWTConfiguration) -> [String] {
         (jwt.secretFile.map { [$0] } ?? []) + jwt.keyFiles
     }
@@ -81,7 +95,8 @@ final class AccessControl: Sendable {
     func watchFiles(_ reloader: FileReloader, onChange: @escaping @Sendable () -> Void) {
         if let path = self.configuration.passwordFile {
             reloader.add("password file", files: [path]) { [key = self.passwordKey] in
-                let book = PasswordBook(try PasswordFile(FileContents.readText(path)), key: key)
+                let earlier = self.state.withLock { $0.passwords }
+                let book = PasswordBook(try PasswordFile(FileContents.readText(path)), key: key, earlier: earlier)
                 self.state.withLock { $0.passwords = book }
                 onChange()
             }
@@ -96,6 +111,7 @@ final class AccessControl: Sendable {
         if let jwt = self.configuration.jwt {
             reloader.add("keys for tokens", files: Self.files(of: jwt)) {
                 let tokens = try JWTKeySet(jwt)
+                tokens.logOmissions(self.logger)
                 self.state.withLock { $0.tokens = tokens }
                 onChange()
             }
@@ -154,7 +170,9 @@ final class AccessControl: Sendable {
         _ request: AuthenticationRequest,
         _ policy: BrokerConfiguration.AnonymousPolicy?
     ) -> LoginVerdict {
-        if let policy { return Self.anonymousVerdict(request, policy) }
+        if let policy = policy ?? (self.demandsCertificates ? .nobody : nil) {
+            return Self.anonymousVerdict(request, policy)
+        }
         guard !self.allowsPublicAddresses, !request.isFromPrivateAddress else { return .anonymous }
         return .refused(
             .notAuthorized,
@@ -183,13 +201,7 @@ final class AccessControl: Sendable {
         policy: BrokerConfiguration.AnonymousPolicy?,
         now: UInt64
     ) async -> LoginVerdict {
-        if let authenticator = self.configuration.authenticator {
-            switch await authenticator.authenticate(request) {
-            case .accept(let client): return Self.accepted(client)
-            case .refuse(let reason): return .refused(Self.connAckReason(reason), "the authenticator refused a client")
-            case .pass: break
-            }
-        }
+        if let verdict = await self.authenticatorVerdict(request) { return verdict }
         if let user = request.certificateUser { return .accepted(AcceptedClient(userName: user), .none) }
         if request.isAnonymous { return Self.anonymousVerdict(request, policy ?? .nobody) }
         guard let password = request.password else {
@@ -198,7 +210,16 @@ final class AccessControl: Sendable {
         if let jwt = self.configuration.jwt, JWTKeySet.looksLikeToken(password) {
             return await self.tokenVerdict(jwt, password, request, now: now)
         }
-        return await self.passwordVerdict(request.userName ?? "", password)
+        return await self.passwordVerdict(request, password)
+    }
+
+    /// What the embedder's authenticator says of a client; nil if there is none, or it leaves that to others.
+    func authenticatorVerdict(_ request: AuthenticationRequest) async -> LoginVerdict? {
+        switch await self.configuration.authenticator?.authenticate(request) {
+        case .accept(let client): Self.accepted(client)
+        case .refuse(let reason): .refused(Self.connAckReason(reason), "the authenticator refused a client")
+        case .pass, nil: nil
+        }
     }
 
     static func accepted(_ client: AcceptedClient) -> LoginVerdict {
@@ -233,16 +254,23 @@ final class AccessControl: Sendable {
         }
     }
 
-    private func passwordVerdict(_ user: String, _ password: [UInt8]) async -> LoginVerdict {
+    private func passwordVerdict(_ request: AuthenticationRequest, _ password: [UInt8]) async -> LoginVerdict {
+        let user = request.userName ?? ""
         let refused = LoginVerdict.refused(.badUserNameOrPassword, "a client was refused: wrong user name or password")
         let found = self.state.withLock { state in
-            state.passwords.map { (hash: $0.hashes[UserName(user)], nobody: $0.nobody) }
+            state.passwords.map { (hash: $0.hashes[UserName(user)], effort: $0.effort) }
         }
-        guard let found, let pool = self.pool else { return refused }
-        let hash = found.hash ?? found.nobody
-        // It throws when the client is gone or the broker stops; nobody hears the answer then.
-        let isRight = (try? await pool.runIfActive { hash.matches(password: password) }) ?? false
-        guard isRight, found.hash != nil else { return refused }
+        guard let (hash, effort) = found, let pool = self.pool else { return refused }
+        let isRight = await self.turns.run(for: request.origin) {
+            // It throws when the client is gone or the broker stops; nobody hears the answer then.
+            try? await pool.runIfActive {
+                if let hash, hash.matches(password: password) { return true }
+                // A wrong password takes the same time whether the user exists, and however few rounds his hash has.
+                effort.remaining(after: hash?.effort).spend(on: password)
+                return false
+            }
+        }
+        guard let hash, isRight == true else { return refused }
         return self.state.withLock { state in
             // The file may have been read again meanwhile.
             guard state.passwords?.hashes[UserName(user)] == hash else { return refused }

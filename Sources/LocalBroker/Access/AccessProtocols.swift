@@ -17,6 +17,8 @@ public struct AuthenticationRequest: Sendable {
     public var listener: String
     /// The common name of the client's certificate, which has been verified; nil if it showed none.
     public var certificateName: String?
+    /// The method of enhanced authentication that the client asks for; nil if it brings its credentials in CONNECT.
+    public var authenticationMethod: String?
     /// Whether that name is the user's, in place of that in CONNECT.
     var isUserNameFromCertificate = false
 
@@ -25,6 +27,9 @@ public struct AuthenticationRequest: Sendable {
 
     /// Whether the client is in one's own network, and whoever says so as well.
     var isFromPrivateAddress: Bool { !self.isBehindPublicProxy && AddressRule.isPrivate(self.remoteAddress) }
+
+    /// The client's network address.
+    var origin: Admission.Origin? { self.remoteAddress.flatMap { Admission.Origin($0) } }
 
     /// Whether the client proves nothing about itself.
     var isAnonymous: Bool { (self.userName ?? "").isEmpty && self.password == nil }
@@ -56,7 +61,8 @@ public enum AuthenticationDecision: Sendable {
     case pass
 }
 
-/// Judges clients when they connect. The connection waits, nobody else does.
+/// Judges clients when they connect, those too that ask for enhanced authentication: these go on with it if the authenticator
+/// passes them on. The connection waits, nobody else does.
 public protocol Authenticator: Sendable {
     /// Judges one client. Called on no particular thread; after `decisionTimeoutSeconds` the task is cancelled and the client
     /// refused.

@@ -9,6 +9,12 @@ extension Connection {
     /// Judges the client of a CONNECT. The connection waits; `onVerdict` follows, in this call or later.
     func authenticate(_ login: Login, method: String?, data: [UInt8]?) {
         self.login = login
+        if let tls = self.listener.configuration.tls, tls.userNameFromCertificate, tls.clientCertificates == .required,
+            self.peerCommonName == nil
+        {
+            self.refuse(.badUserNameOrPassword, "a client was refused: its certificate names no user")
+            return
+        }
         if let method {
             // A method that is not offered. [MQTT-4.12.0-1]
             guard let exchange = self.access.beginExchange(method, login.request) else {
@@ -19,13 +25,7 @@ extension Connection {
                 return
             }
             login.exchange = exchange
-            self.goOn(exchange, data)
-            return
-        }
-        if let tls = self.listener.configuration.tls, tls.userNameFromCertificate, tls.clientCertificates == .required,
-            self.peerCommonName == nil
-        {
-            self.refuse(.badUserNameOrPassword, "a client was refused: its certificate names no user")
+            self.begin(exchange, data, login)
             return
         }
         let policy = self.anonymousPolicy
@@ -33,19 +33,44 @@ extension Connection {
             self.onVerdict(verdict)
             return
         }
-        let bound = NIOLoopBound((connection: self, login: login), eventLoop: self.shard.eventLoop)
         let (access, request) = (self.access, login.request)
         let now = self.shard.nowMilliseconds / 1000
-        login.task = access.logins.decide(
+        self.decide(login) {
+            await access.verdict(request, policy: policy, now: now)
+        } then: { connection, verdict in
+            if let verdict { connection.onVerdict(verdict) }
+        }
+    }
+
+    /// The embedder's authenticator is asked before the exchange that the client asks for.
+    private func begin(_ exchange: EnhancedExchange, _ data: [UInt8]?, _ login: Login) {
+        guard self.access.configuration.authenticator != nil else { return self.goOn(exchange, data) }
+        let (access, request) = (self.access, login.request)
+        self.decide(login) {
+            await access.authenticatorVerdict(request)
+        } then: { connection, verdict in
+            if let verdict { connection.onVerdict(verdict) } else { connection.goOn(exchange, data) }
+        }
+    }
+
+    /// Has the client judged away from this loop, and goes on, here, if it still waits for that.
+    private func decide(
+        _ login: Login,
+        work: @escaping @Sendable () async -> LoginVerdict?,
+        then: @escaping (Connection, LoginVerdict?) -> Void
+    ) {
+        let bound = NIOLoopBound((connection: self, login: login, then: then), eventLoop: self.shard.eventLoop)
+        login.task = self.access.logins.decide(
+            for: login.request.origin,
             on: self.shard.eventLoop,
             busy: .refused(.serverBusy, "a client was refused: too many are being authenticated"),
             late: { .refused(.serverBusy, "a client was refused: its credentials were not judged in time") },
-            work: { await access.verdict(request, policy: policy, now: now) },
+            work: work,
             then: { verdict in
-                let (connection, login) = bound.value
+                let (connection, login, then) = bound.value
                 guard connection.login === login else { return }
                 connection.shard.beginTick()
-                connection.onVerdict(verdict)
+                then(connection, verdict)
             }
         )
     }
@@ -63,7 +88,7 @@ extension Connection {
     }
 
     /// It is decided whether the client is who it says.
-    private func onVerdict(_ verdict: LoginVerdict) {
+    func onVerdict(_ verdict: LoginVerdict) {
         guard self.isOpen, let login = self.login else { return }
         switch verdict {
         case .refused(let reason, let explanation): self.refuse(reason, explanation)
@@ -72,6 +97,11 @@ extension Connection {
     }
 
     private func onAccepted(_ client: AcceptedClient, _ proof: ClientProof, _ login: Login) {
+        // The files may have been read again while the verdict was on its way to this loop.
+        guard self.access.isInForce(proof, userName: client.userName) else {
+            self.refuse(.notAuthorized, "a client was refused: its credentials are not in force any more")
+            return
+        }
         let configuration = self.access.configuration
         let clientID = login.request.clientID
         let rules = self.access.rules(clientID: clientID, userName: client.userName, grant: client.grant)
@@ -119,7 +149,7 @@ extension Connection {
                 kind: TopicQuestion.kind(will.qos, will.retain),
                 topic: Array(will.topic.utf8)
             )
-            self.ask([question], access) { connection, answers in
+            self.ask([question], access) { connection, answers, _ in
                 if connection.isOpen { body(connection, answers[question] ?? false) }
             }
         }
@@ -129,7 +159,8 @@ extension Connection {
 
     /// Hands data to an exchange that belongs to CONNECT.
     private func goOn(_ exchange: EnhancedExchange, _ data: [UInt8]?) {
-        let task = exchange.onData(data, access: self.access, loop: self.shard.eventLoop) { outcome in
+        let origin = self.login?.request.origin
+        let task = exchange.onData(data, from: origin, access: self.access, loop: self.shard.eventLoop) { outcome in
             guard self.isOpen, self.login?.exchange === exchange else { return }
             self.shard.beginTick()
             switch outcome {
@@ -145,12 +176,15 @@ extension Connection {
         self.login?.task = task
     }
 
-    /// A user name in CONNECT must be the one that was proved.
+    /// The user that was proved must be the one of the client's certificate, where that names one, or else the one in
+    /// CONNECT, if it has one.
     private func checked(_ verdict: LoginVerdict) -> LoginVerdict {
-        guard case .accepted(let client, _) = verdict, let asked = self.login?.request.userName, !asked.isEmpty,
+        guard case .accepted(let client, _) = verdict, let request = self.login?.request,
+            let asked = request.certificateUser ?? request.userName, !asked.isEmpty,
             client.userName.map({ UserName($0) }) != UserName(asked)
         else { return verdict }
-        return .refused(.notAuthorized, "a client was refused: CONNECT names another user than it proved to be")
+        let place = request.certificateUser == nil ? "CONNECT" : "its certificate"
+        return .refused(.notAuthorized, "a client was refused: \(place) names another user than it proved to be")
     }
 
     func onAuth(_ auth: Auth) throws(ProtocolError) {
@@ -199,7 +233,8 @@ extension Connection {
                 version: self.version,
                 remoteAddress: self.remoteAddress,
                 listener: self.listener.configuration.name,
-                certificateName: self.peerCommonName
+                certificateName: self.peerCommonName,
+                authenticationMethod: method
             )
             guard let begun = self.access.beginExchange(method, request) else {
                 self.endForAccess(.notAuthorized, "its method of authentication is not offered any more")
@@ -210,6 +245,7 @@ extension Connection {
         }
         access.exchangeTask = exchange.onData(
             auth.properties.authenticationData,
+            from: self.remoteAddress.flatMap { Admission.Origin($0) },
             access: self.access,
             loop: self.shard.eventLoop
         ) { outcome in

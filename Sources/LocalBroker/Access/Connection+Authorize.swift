@@ -72,7 +72,7 @@ extension Connection {
         access.isAsking = true
         self.isStalled = true
         self.setReading(false)
-        self.ask(questions, access) { connection, _ in
+        self.ask(questions, access) { connection, _, _ in
             access.isAsking = false
             connection.onAnswers(access)
         }
@@ -87,11 +87,11 @@ extension Connection {
     }
 
     /// Asks the authorizer and calls `then` on the loop with the answers, which are also kept with the client's rights. What
-    /// is not answered in time is denied.
+    /// is not answered in time is denied, and `isComplete` says that it was not.
     func ask(
         _ questions: [TopicQuestion],
         _ access: ClientAccess,
-        then: @escaping (Connection, [TopicQuestion: Bool]) -> Void
+        then: @escaping (Connection, [TopicQuestion: Bool], _ isComplete: Bool) -> Void
     ) {
         guard let authorizer = access.authorizer else { preconditionFailure("nobody is there to be asked") }
         let control = self.shard.shared.access
@@ -100,6 +100,7 @@ extension Connection {
         let (clientID, userName) = (access.clientID, access.userName)
         let time = TimeAmount.seconds(Int64(max(0, control.configuration.decisionCacheSeconds)))
         _ = control.questions.decide(
+            for: self.remoteAddress.flatMap { Admission.Origin($0) },
             on: self.shard.eventLoop,
             busy: false,
             late: { false },
@@ -116,7 +117,7 @@ extension Connection {
                 let held = Dictionary(questions.map { ($0, answers[$0]) }) { first, _ in first }
                 // What was not answered is denied to the packet at hand only, and asked again for the next.
                 access.hold(held, until: isComplete ? connection.shard.now + time : connection.shard.now)
-                then(connection, held)
+                then(connection, held, isComplete)
             }
         )
     }
@@ -141,30 +142,38 @@ extension Connection {
         self.rejudgeTopics()
     }
 
-    /// Removes the will and the subscriptions that the rules do not allow any more.
+    /// Removes the will and the subscriptions that the rules do not allow any more. The subscriptions of a session that is
+    /// still on its way are judged when it is there.
     func rejudgeTopics() {
-        guard let access = self.clientAccess, let rules = access.rules, let session = self.session else { return }
+        guard let rules = self.clientAccess?.rules else { return }
         if let will = self.will, !will.topic.withUnsafeBytes({ rules.allowsPublish(to: $0) }) {
             self.will = nil
             self.shard.logger.notice("removed a client's will, which the rules do not allow", metadata: self.metadata)
         }
+        guard let session = self.session else { return }
         self.shard.removeSubscriptions(of: session, metadata: self.metadata) { filter in
             !rules.allowsSubscription(to: TopicRules.matchingPart(of: filter))
         }
     }
 
     /// Judges the subscriptions of a session that the client comes back to, before they go on, and calls `body`, in this call
-    /// or later.
-    func judgeSubscriptions(of session: Session, _ body: @escaping () -> Void) {
-        guard let access = self.clientAccess, access.judges, !session.state.subscriptions.isEmpty else { return body() }
-        let questions = access.questions(about: session.state.subscriptions.keys.lazy.map(\.bytes))
-        let finish = {
-            self.shard.removeSubscriptions(of: session, metadata: self.metadata) { !access.allowsSubscription(to: $0) }
-            access.releaseHeld()
-            body()
+    /// or later. If the authorizer did not answer all that was asked, none is removed, and `isJudged` is false.
+    func judgeSubscriptions(of session: Session, _ body: @escaping (_ isJudged: Bool) -> Void) {
+        guard let access = self.clientAccess, access.judges, !session.state.subscriptions.isEmpty else {
+            return body(true)
         }
-        guard !questions.isEmpty else { return finish() }
-        self.ask(questions, access) { _, _ in finish() }
+        let questions = access.questions(about: session.state.subscriptions.keys.lazy.map(\.bytes))
+        let finish = { (isJudged: Bool) in
+            if isJudged {
+                self.shard.removeSubscriptions(of: session, metadata: self.metadata) {
+                    !access.allowsSubscription(to: $0)
+                }
+            }
+            access.releaseHeld()
+            body(isJudged)
+        }
+        guard !questions.isEmpty else { return finish(true) }
+        self.ask(questions, access) { _, _, isComplete in finish(isComplete) }
     }
 }
 
@@ -180,6 +189,9 @@ extension Shard {
         for filter in removed {
             session.state.subscriptions[FilterKey(filter)] = nil
             session.state.filterBytes -= filter.count
+            if let share = session.state.shares.number(of: filter), !session.state.log.holds(share: share) {
+                session.state.shares.release(filter)
+            }
             let name = String(decoding: filter, as: UTF8.self).logged
             self.logger.notice("removed a subscription that is not allowed: '\(name)'", metadata: metadata)
         }
@@ -187,7 +199,7 @@ extension Shard {
         self.shared.routes.apply(removed.map { .unsubscribe(filter: $0, session.subscriberID) })
     }
 
-    /// Clients judged anew in one go.
+    /// Filters judged anew in one go, a client counting for one too: each is held against all rules.
     private static let rejudgedPerTick = 500
 
     /// The files that say who may do what were read again: every client is judged anew, some at a time.
@@ -197,9 +209,14 @@ extension Shard {
 
     private func rejudge(_ ids: ArraySlice<UInt64>) {
         self.beginTick()
-        for id in ids.prefix(Self.rejudgedPerTick) { self.connections[id]?.rejudge() }
-        let rest = ids.dropFirst(Self.rejudgedPerTick)
+        var count = 0
+        var rest = ids
+        while count < Self.rejudgedPerTick, let id = rest.popFirst() {
+            guard let connection = self.connections[id] else { continue }
+            count += 1 + (connection.session?.state.subscriptions.count ?? 0)
+            connection.rejudge()
+        }
         guard !rest.isEmpty else { return }
-        self.shared.mailboxes[self.index].post(.command { $0.rejudge(rest) })
+        self.shared.mailboxes[self.index].post(.command { [rest] in $0.rejudge(rest) })
     }
 }

@@ -1,5 +1,6 @@
 import Crypto
 import JWTKit
+import Logging
 
 #if canImport(FoundationEssentials)
 import FoundationEssentials
@@ -26,6 +27,8 @@ struct JWTKeySet: Sendable {
     }
 
     private(set) var keys: [Key] = []
+    /// What is said of keys of a set that are left out.
+    private(set) var omissions: [String] = []
 
     /// Reads the files.
     ///
@@ -41,7 +44,7 @@ struct JWTKeySet: Sendable {
             }
             do throws(AccessFileError) {
                 if text.drop(while: \.isWhitespace).hasPrefix("{") {
-                    try self.add(jwks: text)
+                    try self.add(jwks: text, path)
                 } else {
                     try self.add(pem: text)
                 }
@@ -49,7 +52,10 @@ struct JWTKeySet: Sendable {
                 throw AccessFileError("'\(path)': \(error.reason)")
             }
         }
-        if self.keys.isEmpty { throw AccessFileError("tokens are to be taken, but no file holds a key for them") }
+        guard !self.keys.isEmpty else {
+            let reasons = self.omissions.prefix(3).map { "; \($0)" }.joined()
+            throw AccessFileError("tokens are to be taken, but no file holds a key for them\(reasons)")
+        }
         if self.keys.count > Self.keysMax { throw AccessFileError("more than \(Self.keysMax) keys for tokens") }
     }
 
@@ -87,66 +93,117 @@ struct JWTKeySet: Sendable {
         }
     }
 
-    private mutating func add(jwks text: String) throws(AccessFileError) {
-        let set: JWKS
+    /// Says which keys of a set are left out.
+    func logOmissions(_ logger: Logger) {
+        for omission in self.omissions { logger.warning("a key for tokens is not used: \(omission)") }
+    }
+
+    private struct WebKeySet: Decodable {
+        var keys: [Member]
+    }
+
+    /// A member of a set; nothing of it is known if it is no key.
+    private struct Member: Decodable {
+        var key: WebKey?
+
+        init(from decoder: any Decoder) {
+            // The set has what it has; what is none of ours is left out.
+            self.key = try? WebKey(from: decoder)
+        }
+    }
+
+    /// A key as RFC 7517 writes it, whatever its kind.
+    private struct WebKey: Decodable {
+        var kty: String
+        var use: String?
+        var alg: String?
+        var kid: String?
+        var crv: String?
+        var n: String?
+        var e: String?
+        var x: String?
+        var y: String?
+    }
+
+    /// A set may have keys that are for something else, or of a kind that came up later; those are left out. (RFC 7517,
+    /// section 5)
+    private mutating func add(jwks text: String, _ path: String) throws(AccessFileError) {
+        let set: WebKeySet
         do {
-            set = try JSONDecoder().decode(JWKS.self, from: Data(text.utf8))
+            set = try JSONDecoder().decode(WebKeySet.self, from: Data(text.utf8))
         } catch {
             throw AccessFileError("not a JSON Web Key Set: \(error)")
         }
-        for (index, jwk) in set.keys.enumerated() {
+        guard set.keys.count <= Self.keysMax else { throw AccessFileError("more than \(Self.keysMax) keys for tokens") }
+        for (index, member) in set.keys.enumerated() {
             do {
-                try self.add(jwk: jwk)
+                guard let key = member.key else { throw AccessFileError("it is not a key") }
+                try self.add(key)
             } catch {
-                throw AccessFileError("key \(index + 1) of the set cannot be used: \(error)")
+                let name = member.key?.kid.map { " ('\($0)')" } ?? ""
+                let reason = (error as? AccessFileError)?.reason ?? "\(error)"
+                self.omissions.append("'\(path)', key \(index + 1)\(name): \(reason)")
             }
         }
     }
 
-    private mutating func add(jwk: JWK) throws {
-        let kid = jwk.keyIdentifier?.string
-        if jwk.keyType == .rsa, let modulus = jwk.modulus, let exponent = jwk.exponent {
+    private mutating func add(_ jwk: WebKey) throws {
+        if let use = jwk.use, use != "sig" { throw AccessFileError("its use is '\(use)'") }
+        let count = self.keys.count
+        switch (jwk.kty, jwk.crv) {
+        case ("RSA", _):
+            guard let modulus = jwk.n, let exponent = jwk.e else { throw AccessFileError("it is not a public key") }
             let key = try JWTKit.Insecure.RSA.PublicKey(modulus: modulus, exponent: exponent)
-            let only = jwk.algorithm?.rawValue
-            self.add(rsa: key, kid: kid, only: only, material: Array("\(modulus).\(exponent)".utf8))
-            return
-        }
-        guard let x = jwk.x, let curve = jwk.curve?.rawValue else { throw AccessFileError("not a public key") }
-        let material = Array("\(curve).\(x).\(jwk.y ?? "")".utf8)
-        switch (curve, jwk.y) {
-        case ("P-256", let y?):
-            let key = try ES256PublicKey(parameters: (x, y))
-            self.add("ES256", kid, material: material) { await $0.add(ecdsa: key) }
-        case ("P-384", let y?):
-            let key = try ES384PublicKey(parameters: (x, y))
-            self.add("ES384", kid, material: material) { await $0.add(ecdsa: key) }
-        case ("P-521", let y?):
-            let key = try ES512PublicKey(parameters: (x, y))
-            self.add("ES512", kid, material: material) { await $0.add(ecdsa: key) }
-        case ("Ed25519", _):
+            self.add(rsa: key, kid: jwk.kid, only: jwk.alg, material: Array("\(modulus).\(exponent)".utf8))
+        case ("EC", let curve?):
+            guard let x = jwk.x, let y = jwk.y else { throw AccessFileError("it is not a public key") }
+            try self.add(curve: curve, x, y, jwk)
+        case ("OKP", "Ed25519"):
+            guard let x = jwk.x else { throw AccessFileError("it is not a public key") }
             let key = try EdDSA.PublicKey(x: x, curve: .ed25519)
-            self.add("EdDSA", kid, material: material) { await $0.add(eddsa: key) }
+            let material = Array("Ed25519.\(x).\(jwk.y ?? "")".utf8)
+            self.add("EdDSA", jwk.kid, only: jwk.alg, material: material) { await $0.add(eddsa: key) }
+        default: throw AccessFileError("its kind is not known: \(jwk.kty) \(jwk.crv ?? "")")
+        }
+        if self.keys.count == count { throw AccessFileError("it is for '\(jwk.alg ?? "")'") }
+    }
+
+    private mutating func add(curve: String, _ x: String, _ y: String, _ jwk: WebKey) throws {
+        let material = Array("\(curve).\(x).\(y)".utf8)
+        switch curve {
+        case "P-256":
+            let key = try ES256PublicKey(parameters: (x, y))
+            self.add("ES256", jwk.kid, only: jwk.alg, material: material) { await $0.add(ecdsa: key) }
+        case "P-384":
+            let key = try ES384PublicKey(parameters: (x, y))
+            self.add("ES384", jwk.kid, only: jwk.alg, material: material) { await $0.add(ecdsa: key) }
+        case "P-521":
+            let key = try ES512PublicKey(parameters: (x, y))
+            self.add("ES512", jwk.kid, only: jwk.alg, material: material) { await $0.add(ecdsa: key) }
         default: throw AccessFileError("the curve '\(curve)' is not known")
         }
     }
 
     private mutating func add(rsa key: JWTKit.Insecure.RSA.PublicKey, kid: String?, only: String?, material: [UInt8]) {
         for (suffix, digest) in [("256", DigestAlgorithm.sha256), ("384", .sha384), ("512", .sha512)] {
-            if only == nil || only == "RS" + suffix {
-                self.add("RS" + suffix, kid, material: material) { await $0.add(rsa: key, digestAlgorithm: digest) }
+            self.add("RS" + suffix, kid, only: only, material: material) {
+                await $0.add(rsa: key, digestAlgorithm: digest)
             }
-            if only == nil || only == "PS" + suffix {
-                self.add("PS" + suffix, kid, material: material) { await $0.add(pss: key, digestAlgorithm: digest) }
+            self.add("PS" + suffix, kid, only: only, material: material) {
+                await $0.add(pss: key, digestAlgorithm: digest)
             }
         }
     }
 
+    /// - Parameter only: the algorithm that the key is for; nil if it is for all that can use it.
     private mutating func add(
         _ algorithm: String,
         _ kid: String?,
+        only: String? = nil,
         material: [UInt8],
         _ fill: @escaping @Sendable (JWTKeyCollection) async -> Void
     ) {
+        guard only == nil || only == algorithm else { return }
         let digest = SHA256.hash(data: Array(algorithm.utf8) + [0] + material)
         let verifier = Task {
             let collection = JWTKeyCollection()

@@ -53,6 +53,7 @@ final class EnhancedExchange {
     /// - Returns: the work that is waited for, if any.
     func onData(
         _ data: [UInt8]?,
+        from origin: Admission.Origin?,
         access: AccessControl,
         loop: any EventLoop,
         then: @escaping (Outcome) -> Void
@@ -69,6 +70,7 @@ final class EnhancedExchange {
         case .own(let exchange):
             let bound = NIOLoopBound((exchange: self, then: then), eventLoop: loop)
             return access.logins.decide(
+                for: origin,
                 on: loop,
                 busy: Outcome.decided(.refused(.serverBusy, "too many clients are being authenticated"), data: nil),
                 late: { .decided(.refused(.notAuthorized, "the authenticator did not decide in time"), data: nil) },

@@ -1,43 +1,47 @@
 import Crypto
-import NIOPosix
 
 /// The users of a password file, and the passwords that were right before.
 ///
 /// A value without IO. Judging a password by its hash is dear on purpose; a client that comes again with a password that was
-/// right since the file was read is known by a digest with this process's own key. The digests are bounded in number;
-/// beyond it an arbitrary one makes room.
+/// right for the same hash is known by a digest with this process's own key, also when the file was read again meanwhile.
+/// The digests are bounded in number; beyond it an arbitrary one makes room.
 struct PasswordBook: Sendable {
     static let knownMax = 50_000
 
     private(set) var hashes: [UserName: PasswordHash] = [:]
-    /// What passwords of users who do not exist are held against, so that they take as long as others.
-    private(set) var nobody: PasswordHash
+    /// What every wrong password costs, whoever is said to have it: as much as the dearest hash of the file.
+    private(set) var effort = PasswordEffort()
     private var known: [[UInt8]: PasswordHash] = [:]
     private let key: [UInt8]
+    /// What SCRAM tells about users who do not exist is made with it. It comes from the file and not from this process: what
+    /// changed with each start would tell who does not exist.
+    private let scramKey: [UInt8]
+    /// The numbers of rounds of all users who can use SCRAM, in order.
+    private let scramIterations: [Int]
 
-    /// - Parameter key: random, and secret.
-    init(_ file: PasswordFile, key: [UInt8]) {
+    /// - Parameters:
+    ///   - key: random, and secret.
+    ///   - earlier: the file as it was read before.
+    init(_ file: PasswordFile, key: [UInt8], earlier: PasswordBook? = nil) {
         self.key = key
         self.hashes = file.hashes
-        let iterations = self.hashes.values.map(\.iterations).max() ?? PasswordHash.defaultIterations
-        self.nobody = Self.nobody(iterations: iterations)
+        self.scramKey = Self.scramKey(file)
+        self.scramIterations = self.hashes.values.compactMap { $0.scram?.iterations }.sorted()
+        self.effort = self.hashes.values.reduce(PasswordEffort()) { $0.joined(with: $1.effort) }
+        if self.hashes.isEmpty { self.effort.sha256Rounds = PasswordHash.defaultIterations }
+        guard let earlier else { return }
+        let hashes = Set(self.hashes.values)
+        self.known = earlier.known.filter { hashes.contains($0.value) }
     }
 
-    private static func nobody(iterations: Int) -> PasswordHash {
-        let rounds = min(
-            max(iterations, PasswordHash.iterationsRange.lowerBound),
-            PasswordHash.iterationsRange.upperBound
-        )
-        let salt = [UInt8](repeating: 0, count: 16)
-        let text = SCRAMVerifier(salt: salt, iterations: rounds).description
-        do {
-            return try PasswordHash(text)
-        } catch {
-            preconditionFailure("a verifier that was written here cannot be read: \(error)")
-        }
+    /// It comes from the hashes of the first two users: of two no single user knows it, and a change of the file seldom
+    /// touches them, as new users come behind the others.
+    private static func scramKey(_ file: PasswordFile) -> [UInt8] {
+        let hashes = file.users.prefix(2).compactMap { file.hash(of: $0)?.description }
+        return Array(SHA256.hash(data: Array("dunlin: users who do not exist\n\(hashes.joined(separator: "\n"))".utf8)))
     }
 
-    /// The hash that a password was right for since the file was read; nil if that is not known.
+    /// The hash that a password was right for; nil if that is not known.
     func known(user: String, password: [UInt8]) -> PasswordHash? {
         guard let hash = self.known[self.digest(user, password)], self.hashes[UserName(user)] == hash else {
             return nil
@@ -57,12 +61,19 @@ struct PasswordBook: Sendable {
         return HMACSHA256.code(of: length + name + password, key: self.key)
     }
 
-    /// What SCRAM needs for a user. One who does not exist gets a salt that is the same each time, and a verifier that no
-    /// password has.
+    /// What SCRAM needs for a user. One who does not exist gets a salt that is the same each time, the number of rounds of
+    /// some user who does, also the same each time, and a verifier that no password has.
     func scramVerifier(for user: String) -> SCRAMVerifier {
         if let verifier = self.hashes[UserName(user)]?.scram { return verifier }
-        let salt = HMACSHA256.code(of: Array("salt".utf8) + Array(user.utf8), key: self.key).prefix(16)
-        let iterations = self.hashes.values.first { $0.scram != nil }?.iterations ?? self.nobody.iterations
-        return SCRAMVerifier(salt: Array(salt), iterations: iterations)
+        let salt = HMACSHA256.code(of: Array("salt".utf8) + Array(user.utf8), key: self.scramKey).prefix(16)
+        return SCRAMVerifier(salt: Array(salt), iterations: self.iterations(forUnknown: user))
+    }
+
+    private func iterations(forUnknown user: String) -> Int {
+        guard !self.scramIterations.isEmpty else { return PasswordHash.defaultIterations }
+        let code = HMACSHA256.code(of: Array("rounds".utf8) + Array(user.utf8), key: self.scramKey)
+        // A share of the whole, so that few names get another number when users come and go.
+        let share = code.prefix(4).reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        return self.scramIterations[Int((share * UInt64(self.scramIterations.count)) >> 32)]
     }
 }

@@ -22,7 +22,7 @@ public struct PasswordHash: Hashable, Sendable, CustomStringConvertible {
     /// SCRAM does the same number of rounds itself.
     public static let defaultIterations = 210_000
     /// Rounds that are accepted: fewer protect nothing (RFC 7677), more would let a file stall the broker.
-    static let iterationsRange = 4096...10_000_000
+    public static let iterationsRange = 4096...10_000_000
     static let mosquittoIterationsRange = 1...10_000_000
 
     enum Form: Hashable, Sendable {
@@ -87,17 +87,46 @@ public struct PasswordHash: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// Rounds of PBKDF2.
-    var iterations: Int {
+    /// What it costs to judge a password.
+    var effort: PasswordEffort {
         switch self.form {
-        case .scram(let verifier): verifier.iterations
-        case .mosquitto(let iterations, _, _): iterations
+        case .scram(let verifier): PasswordEffort(sha256Rounds: verifier.iterations)
+        case .mosquitto(let iterations, _, _): PasswordEffort(sha512Rounds: iterations)
         }
     }
 
     /// What SCRAM needs; nil if the form does not have it.
     var scram: SCRAMVerifier? {
         if case .scram(let verifier) = self.form { verifier } else { nil }
+    }
+}
+
+/// Rounds of PBKDF2 with each function.
+struct PasswordEffort: Hashable, Sendable {
+    var sha256Rounds = 0
+    var sha512Rounds = 0
+
+    /// As much of each as the larger of two.
+    func joined(with other: PasswordEffort) -> PasswordEffort {
+        PasswordEffort(
+            sha256Rounds: max(self.sha256Rounds, other.sha256Rounds),
+            sha512Rounds: max(self.sha512Rounds, other.sha512Rounds)
+        )
+    }
+
+    /// What is left of it when a part has been made.
+    func remaining(after part: PasswordEffort?) -> PasswordEffort {
+        PasswordEffort(
+            sha256Rounds: max(0, self.sha256Rounds - (part?.sha256Rounds ?? 0)),
+            sha512Rounds: max(0, self.sha512Rounds - (part?.sha512Rounds ?? 0))
+        )
+    }
+
+    /// Makes it for nothing but the time it takes.
+    func spend(on password: [UInt8]) {
+        let salt = [UInt8](repeating: 0, count: 16)
+        if self.sha256Rounds > 0 { _ = PBKDF2.sha256(password, salt: salt, iterations: self.sha256Rounds) }
+        if self.sha512Rounds > 0 { _ = PBKDF2.sha512(password, salt: salt, iterations: self.sha512Rounds) }
     }
 }
 

@@ -15,25 +15,20 @@ struct TopicRules: Sendable, Equatable {
 
         /// Whether one of them takes in a topic. Allocates nothing.
         func match(_ topic: UnsafeRawBufferPointer) -> Bool {
+            self.contains { TopicFilter.matches(filter: $0, topic: topic) }
+        }
+
+        /// Whether a predicate holds for one of them. Allocates nothing.
+        @inline(__always)
+        func contains(where predicate: (UnsafeRawBufferPointer) -> Bool) -> Bool {
             self.bytes.withUnsafeBytes { bytes in
                 var start = 0
                 for end in self.ends {
-                    let filter = UnsafeRawBufferPointer(rebasing: bytes[start..<end])
-                    if TopicFilter.matches(filter: filter, topic: topic) { return true }
+                    if predicate(UnsafeRawBufferPointer(rebasing: bytes[start..<end])) { return true }
                     start = end
                 }
                 return false
             }
-        }
-
-        /// Whether a predicate holds for the levels of one of them.
-        func contains(where predicate: ([FilterRelation.Level]) -> Bool) -> Bool {
-            var start = 0
-            for end in self.ends {
-                if predicate(FilterRelation.levels(self.bytes[start..<end])) { return true }
-                start = end
-            }
-            return false
         }
     }
 
@@ -49,10 +44,11 @@ struct TopicRules: Sendable, Equatable {
     /// Whether a filter may be subscribed to: an allowed one covers it wholly, and no denied one takes in any of its topics.
     ///
     /// - Parameter filter: without `$share/…`.
-    func allowsSubscription(to filter: some Collection<UInt8>) -> Bool {
-        let levels = FilterRelation.levels(filter)
-        return self.subscribe.contains { FilterRelation.covers($0, levels) }
-            && !self.denied.contains { FilterRelation.overlaps($0, levels) }
+    func allowsSubscription(to filter: ArraySlice<UInt8>) -> Bool {
+        filter.withUnsafeBytes { filter in
+            self.subscribe.contains { FilterRelation.covers($0, filter) }
+                && !self.denied.contains { FilterRelation.overlaps($0, filter) }
+        }
     }
 
     /// The part of a subscription's filter that messages are matched with: what is behind `$share/<group>/`.

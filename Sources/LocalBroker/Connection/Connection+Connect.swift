@@ -52,6 +52,7 @@ extension Connection {
                 isBehindPublicProxy: self.isBehindPublicProxy,
                 listener: self.listener.configuration.name,
                 certificateName: self.peerCommonName,
+                authenticationMethod: connect.properties.authenticationMethod,
                 isUserNameFromCertificate: self.listener.configuration.tls?.userNameFromCertificate ?? false
             ),
             session: Shard.SessionRequest(

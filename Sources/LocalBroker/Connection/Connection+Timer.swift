@@ -15,9 +15,12 @@ extension Connection {
             return
         }
         switch self.core.phase {
-        case .awaitingConnect, .connecting, .authenticating:
+        case .awaitingConnect, .authenticating:
             self.shard.note(.connectTime, self.metadata)
             self.close()
+        case .connecting:
+            // The client waits for this side, which has a time of its own for each decision and says so when it is over.
+            self.check(atSeconds: now + 1)
         case .connected:
             if let access = self.clientAccess, now >= access.expirySeconds {
                 self.endForAccess(.notAuthorized, "its credentials have expired")

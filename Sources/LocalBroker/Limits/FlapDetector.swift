@@ -5,6 +5,13 @@ struct FlapDetector: Sendable {
     /// Clients watched at a time.
     static let countMax = 10_000
 
+    /// Who connects. The user is part of it: otherwise anybody could have another user's client held off by connecting with
+    /// its identifier.
+    struct Client: Hashable {
+        var id: ClientID
+        var userName: UserName?
+    }
+
     private struct Entry {
         var windowEnd: Int
         var connects: Int
@@ -12,7 +19,7 @@ struct FlapDetector: Sendable {
     }
 
     private let limit: BrokerConfiguration.FlapLimit
-    private var entries: [ClientID: Entry] = [:]
+    private var entries: [Client: Entry] = [:]
     /// The second before which the table is not searched for what is over.
     private var nextCleaning = Int.min
 
@@ -24,11 +31,11 @@ struct FlapDetector: Sendable {
     var count: Int { self.entries.count }
 
     /// A client connects. False if it is held off.
-    mutating func allowsConnect(of clientID: ClientID, nowSeconds now: Int) -> Bool {
-        guard var entry = self.entries[clientID] else {
+    mutating func allowsConnect(of client: Client, nowSeconds now: Int) -> Bool {
+        guard var entry = self.entries[client] else {
             if self.entries.count >= Self.countMax { self.clean(now) }
             if self.entries.count < Self.countMax {
-                self.entries[clientID] = Entry(windowEnd: now + self.limit.withinSeconds, connects: 1)
+                self.entries[client] = Entry(windowEnd: now + self.limit.withinSeconds, connects: 1)
             }
             return true
         }
@@ -40,7 +47,7 @@ struct FlapDetector: Sendable {
             entry.heldUntil = now + self.limit.holdOffSeconds
             entry.windowEnd = entry.heldUntil
         }
-        self.entries[clientID] = entry
+        self.entries[client] = entry
         return isAllowed
     }
 

@@ -34,9 +34,10 @@ extension Shard {
     // MARK: Sessions
 
     /// Whether a client that is known by now may have a session at this moment; if not it has been refused.
-    func allowsConnect(of connection: Connection, _ clientID: ClientID) -> Bool {
+    func allowsConnect(of connection: Connection, _ request: SessionRequest) -> Bool {
+        let client = FlapDetector.Client(id: request.clientID, userName: request.userName.map { UserName($0) })
         let isAllowed = self.shared.flapping.withLock { detector in
-            detector?.allowsConnect(of: clientID, nowSeconds: self.now.seconds) ?? true
+            detector?.allowsConnect(of: client, nowSeconds: self.now.seconds) ?? true
         }
         if !isAllowed { connection.refuse(.flapping) }
         return isAllowed

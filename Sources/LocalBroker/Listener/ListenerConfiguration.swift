@@ -10,8 +10,9 @@ extension BrokerConfiguration {
         /// 0 takes a free port.
         public var port: Int
         /// Which clients are served that prove nothing about themselves; nil for the default: none where
-        /// `BrokerConfiguration.access` sets up authentication, else those from loopback and private addresses, or all
-        /// with `allowsPublicAddresses`. Who brings credentials that are wrong is refused whatever this says.
+        /// `BrokerConfiguration.access` sets up authentication or another listener requires certificates, all where this
+        /// one requires them and nothing else authenticates, else those from loopback and private addresses, or all with
+        /// `allowsPublicAddresses`. Who brings credentials that are wrong is refused whatever this says.
         public var anonymous: AnonymousPolicy?
         /// How connections are encrypted; nil for not at all.
         public var tls: TLSOptions?

@@ -10,6 +10,8 @@ final class FileReloader: Sendable {
         var name: String
         var files: [String]
         var stamps: [FileStamp]
+        /// What a look found that has yet to be found by the next one.
+        var seen: [FileStamp]?
         var reload: @Sendable () throws -> Void
     }
 
@@ -31,11 +33,15 @@ final class FileReloader: Sendable {
     }
 
     /// Reads again what has changed, or with `always` everything.
+    ///
+    /// A change is waited for to be over: a file that is being written is read when two looks in a row find it the same.
     func check(always: Bool) {
         self.entries.withLock { entries in
             for index in entries.indices {
                 let stamps = entries[index].files.map(FileStamp.init)
-                guard always || stamps != entries[index].stamps else { continue }
+                let isSettled = stamps == entries[index].seen
+                entries[index].seen = stamps
+                guard always || (isSettled && stamps != entries[index].stamps) else { continue }
                 // Also on failure: the same wrong file is not complained about again and again.
                 entries[index].stamps = stamps
                 let what = "\(entries[index].name) (\(entries[index].files.joined(separator: ", ")))"

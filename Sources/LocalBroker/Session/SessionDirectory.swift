@@ -11,32 +11,41 @@ final class SessionDirectory: Sendable {
         var token: UInt64
     }
 
+    private struct Entry {
+        var owner: Owner
+        /// The user that the session belongs to; nil for one of an anonymous client.
+        var userName: UserName?
+    }
+
     private struct State {
-        var owners: [ClientID: Owner] = [:]
+        var entries: [ClientID: Entry] = [:]
         var lastToken: UInt64 = 0
     }
 
     private let state = Mutex(State())
 
-    /// Makes `shard` the owner of the client's session.
+    /// Makes `shard` the owner of the client's session, unless that belongs to another user: an identifier is what a client
+    /// says it is, so nobody may end a user's session by naming it. Sessions without a user give way.
     ///
-    /// - Returns: the new owner, and the one before it that the session must be taken over from.
-    func claim(_ clientID: ClientID, shard: Int) -> (owner: Owner, previous: Owner?) {
+    /// - Returns: the new owner, and the one before it that the session must be taken over from; nil if it is another user's.
+    func claim(_ clientID: ClientID, shard: Int, userName: UserName?) -> (owner: Owner, previous: Owner?)? {
         self.state.withLock { state in
+            let previous = state.entries[clientID]
+            if let user = previous?.userName, user != userName { return nil }
             state.lastToken += 1
             let owner = Owner(shard: shard, token: state.lastToken)
-            let previous = state.owners.updateValue(owner, forKey: clientID)
-            return (owner, previous)
+            state.entries[clientID] = Entry(owner: owner, userName: userName)
+            return (owner, previous?.owner)
         }
     }
 
     /// Forgets a session that has ended, unless somebody else has claimed it meanwhile.
     func release(_ clientID: ClientID, owner: Owner) {
         self.state.withLock { state in
-            if state.owners[clientID] == owner { state.owners[clientID] = nil }
+            if state.entries[clientID]?.owner == owner { state.entries[clientID] = nil }
         }
     }
 
     /// Sessions that exist, connected or not.
-    var count: Int { self.state.withLock { $0.owners.count } }
+    var count: Int { self.state.withLock { $0.entries.count } }
 }

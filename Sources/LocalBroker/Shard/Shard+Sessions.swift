@@ -8,7 +8,7 @@ extension Shard {
         var clientID: ClientID
         var isCleanStart: Bool
         var expirySeconds: UInt32
-        /// The client's user; a session of another one is not gone on with.
+        /// The client's user; a session of another one is not its own.
         var userName: String?
     }
 
@@ -16,9 +16,18 @@ extension Shard {
     ///
     /// `Connection.onSession` follows, in this call or later.
     func attach(_ connection: Connection, _ request: SessionRequest) {
-        guard self.allowsConnect(of: connection, request.clientID) else { return }
+        guard self.allowsConnect(of: connection, request) else { return }
         var request = request
-        let (owner, previous) = self.shared.directory.claim(request.clientID, shard: self.index)
+        let userName = request.userName.map { UserName($0) }
+        guard
+            let (owner, previous) = self.shared.directory.claim(request.clientID, shard: self.index, userName: userName)
+        else {
+            connection.refuse(
+                .notAuthorized,
+                "a client was refused: the session of its client identifier belongs to another user"
+            )
+            return
+        }
         guard let previous else {
             self.limitSessions(connection, &request)
             let session = self.makeSession(request.clientID, owner: owner, phase: .present)
@@ -37,7 +46,7 @@ extension Shard {
             previous: previous,
             target: session.subscriberID,
             discards: request.isCleanStart,
-            userName: request.userName.map { UserName($0) }
+            userName: userName
         ) { state in
             mailbox.post(
                 .command { shard in
@@ -77,7 +86,15 @@ extension Shard {
         session.state.log.appendWaiting(of: early)
         // The client may not have the rights any more that it had when it subscribed.
         guard connection.isOpen else { return self.onArrived(session, connection, request, isPresent: false) }
-        connection.judgeSubscriptions(of: session) {
+        connection.judgeSubscriptions(of: session) { isJudged in
+            var request = request
+            if !isJudged {
+                // Nobody has said that they are not allowed: the session stays as it was, for the client to try again.
+                request.expirySeconds = session.state.expirySeconds
+                if connection.isOpen {
+                    connection.refuse(.serverBusy, "a client was refused: its subscriptions were not judged in time")
+                }
+            }
             self.onArrived(session, connection, request, isPresent: state != nil)
         }
     }
@@ -128,7 +145,7 @@ extension Shard {
             return
         }
         var request = request
-        // What waits for one user is not for another who uses the same client identifier.
+        // What an anonymous client left is not for a user who connects with its identifier.
         if session.state.userName != request.userName { request.discards = true }
         let ends = request.discards || session.state.expirySeconds == 0
         if let connection = session.connection {

@@ -25,8 +25,18 @@ struct PasswdCommand: ParsableCommand {
     @Argument(help: "The user.")
     var user: String
 
+    @Option(help: "Rounds of PBKDF2, from 4096: fewer make a login cheaper, and a stolen file too.")
+    var iterations = PasswordHash.defaultIterations
+
     @Flag(help: "Delete the user.")
     var delete = false
+
+    func validate() throws {
+        let range = PasswordHash.iterationsRange
+        guard range.contains(self.iterations) else {
+            throw ValidationError("'--iterations' is from \(range.lowerBound) to \(range.upperBound)")
+        }
+    }
 
     func run() throws {
         do {
@@ -39,7 +49,8 @@ struct PasswdCommand: ParsableCommand {
                 // The file and the name are judged before anybody types a password.
                 let placeholder = PasswordHash.make(password: "", iterations: 0)
                 _ = try self.read().setting(user: self.user, hash: placeholder)
-                let hash = PasswordHash.make(password: try PasswordPrompt.read(user: self.user))
+                let password = try PasswordPrompt.read(user: self.user)
+                let hash = PasswordHash.make(password: password, iterations: self.iterations)
                 try self.replace { try $0.setting(user: self.user, hash: hash) }
             }
         } catch let error as AccessFileError {

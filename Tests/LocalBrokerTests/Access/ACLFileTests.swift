@@ -143,6 +143,22 @@ struct ACLFileTests {
         #expect(self.subscribes(rules, "living room/lamp"))
     }
 
+    @Test("a right that is misspelt is told, with those that there are")
+    func misspelt() {
+        #expect {
+            try ACLFile("topic #\ntopic dney secret/#\n")
+        } throws: { error in
+            ["line 2", "'dney'", "'deny'", "spaces"].allSatisfy { "\(error)".contains($0) }
+        }
+    }
+
+    @Test("a filter that is a right's name needs its right written out")
+    func rightAsFilter() throws {
+        let rules = try self.rules("topic write read\n")
+        #expect(self.publishes(rules, "read"))
+        #expect(!self.subscribes(rules, "read"))
+    }
+
     @Test("rights that come with the client replace what is allowed, not what is denied")
     func grant() throws {
         let text = "topic a/#\npattern deny d/#\n"
@@ -159,7 +175,8 @@ struct ACLFileTests {
         "what is wrong is told with its line",
         arguments: [
             "topik a", "topic", "topic read a/#/b", "pattern", "pattern %c/#/a", "user", "clientid", "topic $share/g/a",
-            "pattern a+/%c",
+            "pattern a+/%c", "topic dney a/#", "topic living room/+", "topic deny", "topic read", "pattern dney a/%c",
+            "pattern write",
         ]
     )
     func wrongLine(line: String) {

@@ -86,6 +86,12 @@ extension TestBroker {
 }
 
 extension TestClient {
+    /// CONNECT was accepted.
+    func expectAccepted(sourceLocation: SourceLocation = #_sourceLocation) async throws {
+        guard case .connAck(let answer) = try await self.next() else { throw Failure.closed }
+        #expect(answer.reason == .success, sourceLocation: sourceLocation)
+    }
+
     /// The next packet refuses a message in MQTT 5, and acknowledges it before.
     func expectDenied(
         _ kind: AckKind,

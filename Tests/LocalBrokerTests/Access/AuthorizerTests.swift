@@ -10,8 +10,31 @@ struct AuthorizerTests {
     /// Allows topics that begin with "ok", and has no answer for those that begin with "never".
     private final class Judge: Authorizer {
         private let state = Mutex<(asked: [AuthorizationRequest], denied: Set<String>)>(([], []))
+        /// The topic that is not answered for now, and who waits.
+        private let blocked = Mutex<(topic: String?, waiters: [CheckedContinuation<Void, Never>])>((nil, []))
 
         var asked: [AuthorizationRequest] { self.state.withLock { $0.asked } }
+
+        func block(_ topic: String) { self.blocked.withLock { $0.topic = topic } }
+
+        func unblock() {
+            let waiters = self.blocked.withLock { blocked in
+                defer { blocked = (nil, []) }
+                return blocked.waiters
+            }
+            for waiter in waiters { waiter.resume() }
+        }
+
+        private func waitWhileBlocked(_ topic: String) async {
+            await withCheckedContinuation { continuation in
+                let waits = self.blocked.withLock { blocked in
+                    guard blocked.topic == topic else { return false }
+                    blocked.waiters.append(continuation)
+                    return true
+                }
+                if !waits { continuation.resume() }
+            }
+        }
 
         func deny(_ topic: String) { self.state.withLock { _ = $0.denied.insert(topic) } }
 
@@ -23,6 +46,7 @@ struct AuthorizerTests {
             if request.topic.hasPrefix("never") {
                 await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
             }
+            await self.waitWhileBlocked(request.topic)
             return !isDenied && request.topic.hasPrefix("ok") ? .allow : .deny
         }
     }
@@ -179,6 +203,59 @@ struct AuthorizerTests {
             try await broker.expectRefused(connect, .notAuthorized)
             connect.will = Will(topic: "ok", payload: [])
             #expect(try await broker.answer(connect).1.reason == .success)
+        }
+    }
+
+    @Test(
+        "a client whose subscriptions are not judged in time is told that the server is busy, and loses none",
+        arguments: [ProtocolVersion.v311, .v5]
+    )
+    func notJudged(version: ProtocolVersion) async throws {
+        try await self.run(\.access.decisionTimeoutSeconds, 1) { broker, judge in
+            let client = try await broker.connect("c1", version, keeps: true)
+            try await client.subscribe("ok/1")
+            try await client.subscribe("ok/2")
+            try await client.disconnect()
+            let publisher = try await broker.connect("p")
+            try await publisher.publish("ok/1", "x")
+            judge.block("ok/2")
+            let busy: ReasonCode = version == .v5 ? .serverBusy : .serverUnavailable
+            try await broker.expectRefused(.test("c1", version, keeps: true), busy)
+            judge.unblock()
+            try await publisher.publish("ok/2", "y")
+            let back = try await broker.reconnect("c1", version)
+            try await back.expectMessage("ok/1", "x")
+            try await back.expectMessage("ok/2", "y")
+            try await publisher.publish("ok/1", "z")
+            try await back.expectMessage("ok/1", "z")
+        }
+    }
+
+    @Test("a will that the rules deny while its client's session is awaited is not published")
+    func willWhileConnecting() async throws {
+        try await TestFiles.run { files in
+            let path = try files.write("rules", "topic ok/#\n")
+            try await self.run(\.access.aclFile, path) { broker, judge in
+                let watcher = try await broker.connect("w")
+                try await watcher.subscribe("ok/will")
+                let client = try await broker.connect("c1", keeps: true)
+                try await client.subscribe("ok/1")
+                try await client.disconnect()
+                judge.block("ok/1")
+                let back = try await broker.client()
+                let will = Will(topic: "ok/will", payload: [])
+                try await back.send(.connect(.test("c1", keeps: true, will: will)))
+                #expect(try await eventually { judge.asked.count { $0.topic == "ok/1" } == 2 })
+                try files.write("rules", "topic read ok/#\n")
+                await broker.broker.reload()
+                _ = await broker.statistics
+                judge.unblock()
+                guard case .connAck(let answer) = try await back.next() else { throw TestClient.Failure.closed }
+                #expect(answer.reason == .success && answer.sessionPresent)
+                try await back.abort()
+                #expect(try await eventually { try await broker.shard(of: "c1") == nil })
+                try await watcher.expectNothing()
+            }
         }
     }
 

@@ -5,7 +5,7 @@ import Testing
 
 @Suite("Enhanced authentication")
 struct EnhancedAuthenticationTests {
-    private static let method = "SCRAM-SHA-256"
+    fileprivate static let method = "SCRAM-SHA-256"
 
     private func run(_ body: (TestBroker, TestFiles) async throws -> Void) async throws {
         try await self.run(\.access.allowsSCRAM, true, body)
@@ -134,6 +134,29 @@ struct EnhancedAuthenticationTests {
             _ = try await Self.challenge(client)
             try await client.send(.disconnect(Disconnect()))
             try await client.expectClosed()
+        }
+    }
+
+    /// Refuses one method, accepts a client by its identifier, and passes on all else.
+    private struct Gatekeeper: Authenticator {
+        func authenticate(_ request: AuthenticationRequest) async -> AuthenticationDecision {
+            guard request.authenticationMethod == EnhancedAuthenticationTests.method else { return .refuse(.banned) }
+            return switch request.userName {
+            case "banned": .refuse(.banned)
+            case "friend": .accept(AcceptedClient(userName: "friend"))
+            default: .pass
+            }
+        }
+    }
+
+    @Test("the embedder's authenticator is asked before the exchange, and may end it")
+    func authenticator() async throws {
+        try await self.run(\.access.authenticator, Gatekeeper()) { broker, _ in
+            try await self.connected(broker, self.alice).disconnect()
+            try await broker.expectRefused(Self.connect(self.alice.first, user: "banned"), .banned)
+            let (_, answer) = try await broker.answer(Self.connect(self.alice.first, user: "friend"))
+            #expect(answer.reason == .success && answer.properties.authenticationMethod == Self.method)
+            try await broker.expectRefused(.credentials("alice", "alicepw"), .banned)
         }
     }
 

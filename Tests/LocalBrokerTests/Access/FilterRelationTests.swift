@@ -5,7 +5,13 @@ import Testing
 
 @Suite("How topic filters relate")
 struct FilterRelationTests {
-    private static func levels(_ text: String) -> [FilterRelation.Level] { FilterRelation.levels(Array(text.utf8)) }
+    private static func covers(_ outer: [UInt8], _ inner: [UInt8]) -> Bool {
+        outer.withUnsafeBytes { outer in inner.withUnsafeBytes { FilterRelation.covers(outer, $0) } }
+    }
+
+    private static func overlaps(_ left: [UInt8], _ right: [UInt8]) -> Bool {
+        left.withUnsafeBytes { left in right.withUnsafeBytes { FilterRelation.overlaps(left, $0) } }
+    }
 
     @Test(
         "one filter covers another",
@@ -21,7 +27,7 @@ struct FilterRelationTests {
         ]
     )
     func covers(outer: String, inner: String, isCovered: Bool) {
-        #expect(FilterRelation.covers(Self.levels(outer), Self.levels(inner)) == isCovered)
+        #expect(Self.covers(Array(outer.utf8), Array(inner.utf8)) == isCovered)
     }
 
     @Test(
@@ -34,8 +40,8 @@ struct FilterRelationTests {
         ]
     )
     func overlaps(left: String, right: String, isCommon: Bool) {
-        #expect(FilterRelation.overlaps(Self.levels(left), Self.levels(right)) == isCommon)
-        #expect(FilterRelation.overlaps(Self.levels(right), Self.levels(left)) == isCommon)
+        #expect(Self.overlaps(Array(left.utf8), Array(right.utf8)) == isCommon)
+        #expect(Self.overlaps(Array(right.utf8), Array(left.utf8)) == isCommon)
     }
 
     /// All sequences of up to `count` of these levels, joined.
@@ -56,7 +62,7 @@ struct FilterRelationTests {
         // The empty topic, which nobody can publish to, counts as one: `/#` has it as its parent.
         let topics = Self.texts(["a", "", "$a", "x"], count: 4) + [""]
         let matches = filters.map { filter in topics.map { TopicFilter.matches(filter: filter, topic: $0) } }
-        let levels = filters.map { Self.levels($0) }
+        let bytes = filters.map { Array($0.utf8) }
         var wrong: [String] = []
         for left in filters.indices {
             for right in filters.indices {
@@ -66,10 +72,10 @@ struct FilterRelationTests {
                     if matches[right][topic], !matches[left][topic] { covers = false }
                     if matches[right][topic], matches[left][topic] { overlaps = true }
                 }
-                if FilterRelation.covers(levels[left], levels[right]) != covers {
+                if Self.covers(bytes[left], bytes[right]) != covers {
                     wrong.append("\(filters[left]) covers \(filters[right])")
                 }
-                if FilterRelation.overlaps(levels[left], levels[right]) != overlaps {
+                if Self.overlaps(bytes[left], bytes[right]) != overlaps {
                     wrong.append("\(filters[left]) overlaps \(filters[right])")
                 }
             }

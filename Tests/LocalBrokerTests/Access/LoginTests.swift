@@ -81,6 +81,44 @@ struct LoginTests {
         }
     }
 
+    @Test("hundreds of clients behind one address get in when all come at once")
+    func oneAddress() async throws {
+        let count = 300
+        try await TestFiles.run { files in
+            // What a hash costs does not matter here.
+            let hash = TestFiles.hash("pw")
+            let path = try files.write("passwords", (0..<count).map { "u\($0):\(hash)\n" }.joined())
+            try await TestBroker.run(.access(passwords: path) { $0.access.decisionTimeoutSeconds = 60 }) { broker in
+                let reasons = try await withThrowingTaskGroup(of: ReasonCode.self) { group in
+                    for index in 0..<count {
+                        group.addTask {
+                            try await broker.answer(.credentials("u\(index)", "pw", id: "\(index)")).1.reason
+                        }
+                    }
+                    return try await group.reduce(into: []) { $0.append($1) }
+                }
+                #expect(reasons.count { $0 == .success } == count)
+            }
+        }
+    }
+
+    @Test("a password that was right is known at once, also after the file was read again")
+    func known() async throws {
+        try await TestFiles.run { files in
+            try await TestBroker.run(.access(passwords: files.writePasswords("alice", "bob"))) { broker in
+                try await broker.user("alice").disconnect()
+                await broker.broker.reload()
+                var request = AuthenticationRequest(clientID: "c", version: .v5, listener: "mqtt")
+                for (user, isKnown) in [("alice", true), ("bob", false)] {
+                    request.userName = user
+                    request.password = Array("\(user)pw".utf8)
+                    let verdict = broker.broker.shared.access.immediateVerdict(request, policy: nil)
+                    #expect((verdict != nil) == isKnown)
+                }
+            }
+        }
+    }
+
     @Test("what a client sends behind CONNECT waits until its password is judged")
     func early() async throws {
         try await TestFiles.run { files in
@@ -186,6 +224,57 @@ struct LoginTests {
             _ = try await broker.connect("a")
             try await slow.expect(.connAck(ConnAck(sessionPresent: false, reason: .serverBusy)))
             try await slow.expectClosed()
+        }
+    }
+
+    @Test("the time for CONNECT does not run out on a client that is being judged")
+    func slowerThanConnect() async throws {
+        let judge = Judge { _ in
+            await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
+            return .pass
+        }
+        try await TestBroker.run(.test { $0.access.authenticator = judge }) { broker in
+            let client = try await broker.client()
+            try await client.send(.connect(.test("a")))
+            #expect(try await eventually { judge.asked.withLock { !$0.isEmpty } })
+            for shard in broker.broker.shards {
+                try await shard.eventLoop.submit {
+                    for connection in shard.value.connections.values {
+                        (connection.checkSeconds, connection.timerSeconds) = (0, 0)
+                        connection.onTimer()
+                        connection.onVerdict(.anonymous)
+                    }
+                }.get()
+            }
+            try await client.expectAccepted()
+        }
+    }
+
+    @Test("a client whose credentials are revoked while the verdict is on its way is refused")
+    func revoked() async throws {
+        try await TestFiles.run { files in
+            let judge = Judge { _ in
+                await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
+                return .pass
+            }
+            let configuration = try BrokerConfiguration.access(passwords: files.writePasswords("alice")) {
+                $0.access.authenticator = judge
+            }
+            try await TestBroker.run(configuration) { broker in
+                let client = try await broker.client()
+                try await client.send(.connect(.credentials("alice", "alicepw")))
+                #expect(try await eventually { judge.asked.withLock { !$0.isEmpty } })
+                let old = TestFiles.hash("alicepw")
+                for shard in broker.broker.shards {
+                    try await shard.eventLoop.submit {
+                        for connection in shard.value.connections.values {
+                            connection.onVerdict(.accepted(AcceptedClient(userName: "alice"), .password(old)))
+                        }
+                    }.get()
+                }
+                try await client.expect(.connAck(ConnAck(sessionPresent: false, reason: .notAuthorized)))
+                try await client.expectClosed()
+            }
         }
     }
 

@@ -28,7 +28,7 @@ struct PasswordTests {
 
     @Test("too few rounds are raised to the least that is taken")
     func iterations() {
-        #expect(PasswordHash.make(password: "a", iterations: 1).iterations == 4096)
+        #expect(PasswordHash.make(password: "a", iterations: 1).effort.sha256Rounds == 4096)
         #expect(PasswordHash.defaultIterations >= 210_000)
     }
 
@@ -132,15 +132,80 @@ struct PasswordTests {
         #expect(book.known(user: "alice", password: Array("b".utf8)) == nil)
     }
 
-    @Test("a user who does not exist gets the same salt each time, another one's differs, and no password fits")
+    @Test("a password that was right is known when the file is read again, unless the user's hash has changed")
+    func knownStill() throws {
+        let file = try PasswordFile().setting(user: "alice", hash: self.alice).setting(user: "bob", hash: self.bob)
+        var book = PasswordBook(file, key: [1, 2, 3])
+        book.remember(user: "alice", password: Array("a".utf8), hash: self.alice)
+        book.remember(user: "bob", password: Array("b".utf8), hash: self.bob)
+        let changed = try file.setting(user: "bob", hash: .make(password: "b", iterations: 4096))
+        let later = PasswordBook(changed, key: [1, 2, 3], earlier: book)
+        #expect(later.known(user: "alice", password: Array("a".utf8)) == self.alice)
+        #expect(later.known(user: "bob", password: Array("b".utf8)) == nil)
+        let back = PasswordBook(file, key: [1, 2, 3], earlier: later)
+        #expect(back.known(user: "alice", password: Array("a".utf8)) == self.alice)
+        #expect(back.known(user: "bob", password: Array("b".utf8)) == nil)
+    }
+
+    // MARK: Who does not exist
+
+    /// Users with these numbers of rounds, whose names are "u" and a number.
+    private func book(_ iterations: Int..., key: [UInt8] = [1, 2, 3]) throws -> PasswordBook {
+        var file = PasswordFile()
+        for (index, rounds) in iterations.enumerated() {
+            let hash = PasswordHash.make(password: [7], salt: [UInt8(index)], iterations: rounds)
+            file = try file.setting(user: "u\(index)", hash: hash)
+        }
+        return PasswordBook(file, key: key)
+    }
+
+    @Test("a user who does not exist gets the same salt each time, another one's differs")
     func nobody() throws {
-        let book = PasswordBook(try PasswordFile().setting(user: "alice", hash: self.alice), key: [1, 2, 3])
-        #expect(book.scramVerifier(for: "alice") == self.alice.scram)
+        let book = try self.book(4096, 4096)
+        #expect(book.scramVerifier(for: "u1") == book.hashes[UserName("u1")]?.scram)
         let first = book.scramVerifier(for: "eve")
         #expect(first == book.scramVerifier(for: "eve"))
         #expect(first.salt != book.scramVerifier(for: "mallory").salt)
-        #expect(first.iterations == 4096)
-        #expect(book.nobody.iterations == 4096)
-        #expect(!book.nobody.matches(password: []))
+        #expect(first.salt.count == 16 && first.iterations == 4096)
+    }
+
+    @Test("a user who does not exist gets the same salt after a restart, and when users are added")
+    func nobodyStill() throws {
+        let first = try self.book(4096, 4096).scramVerifier(for: "eve")
+        #expect(try self.book(4096, 4096, key: [9]).scramVerifier(for: "eve") == first)
+        #expect(try self.book(4096, 4096, 4096, key: [9]).scramVerifier(for: "eve") == first)
+        #expect(try self.book(4096, 4097).scramVerifier(for: "eve").salt != first.salt)
+    }
+
+    @Test("users who do not exist have numbers of rounds as users who do, about as often, and each always the same")
+    func nobodyRounds() throws {
+        let book = try self.book(4096, 5000, 4096, 4096)
+        var counts: [Int: Int] = [:]
+        for number in 0..<1000 {
+            let rounds = book.scramVerifier(for: "x\(number)").iterations
+            #expect(book.scramVerifier(for: "x\(number)").iterations == rounds)
+            counts[rounds, default: 0] += 1
+        }
+        #expect(counts.keys.sorted() == [4096, 5000])
+        #expect((150...350).contains(counts[5000] ?? 0))
+        #expect(try self.book().scramVerifier(for: "x").iterations == PasswordHash.defaultIterations)
+    }
+
+    @Test("a wrong password costs as much whoever is said to have it")
+    func effort() throws {
+        let key = Base64.encode([UInt8](repeating: 0, count: 64))
+        let text = "a:\(self.alice)\nb:\(PasswordHash.make(password: "b", iterations: 5000))\nc:$7$101$AAAA$\(key)\n"
+        let book = PasswordBook(try PasswordFile(text), key: [1])
+        #expect(book.effort == PasswordEffort(sha256Rounds: 5000, sha512Rounds: 101))
+        func sum(_ user: String) -> PasswordEffort {
+            let own = book.hashes[UserName(user)]?.effort
+            let rest = book.effort.remaining(after: own)
+            return PasswordEffort(
+                sha256Rounds: rest.sha256Rounds + (own?.sha256Rounds ?? 0),
+                sha512Rounds: rest.sha512Rounds + (own?.sha512Rounds ?? 0)
+            )
+        }
+        for user in ["a", "b", "c", "nobody"] { #expect(sum(user) == book.effort) }
+        #expect(try self.book().effort == PasswordEffort(sha256Rounds: PasswordHash.defaultIterations))
     }
 }

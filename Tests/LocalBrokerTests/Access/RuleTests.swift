@@ -1,3 +1,4 @@
+import NIOCore
 import Protocol
 import Testing
 
@@ -133,18 +134,66 @@ struct RuleTests {
 
     // MARK: Sessions
 
-    @Test("a session is not gone on with for another user")
-    func otherUser() async throws {
+    @Test(
+        "a user's session and its connection are not ended by another user, nor by an anonymous client, on any shard",
+        arguments: [ProtocolVersion.v311, .v5]
+    )
+    func otherUser(version: ProtocolVersion) async throws {
         try await self.run { broker, _ in
             let alice = try await broker.user("alice", id: "c", keeps: true)
             try await alice.subscribe("home/lamp")
+            // More than there are shards.
+            for _ in 0..<4 {
+                try await broker.expectRefused(.credentials("bob", "bobpw", id: "c", version), .notAuthorized)
+                try await broker.expectRefused(.test("c", version), .notAuthorized)
+            }
+            try await alice.expectNothing()
             try await alice.disconnect()
-            var connect = Connect.credentials("bob", "bobpw", id: "c")
-            connect.cleanStart = false
-            let (bob, answer) = try await broker.connected(connect)
-            #expect(!answer.sessionPresent)
+            for _ in 0..<4 {
+                try await broker.expectRefused(.credentials("bob", "bobpw", id: "c", version), .notAuthorized)
+            }
             try await broker.user("alice").publish("home/lamp", "x")
-            try await bob.expectNothing()
+            let back = try await broker.user("alice", id: "c", keeps: true)
+            try await back.expectMessage("home/lamp", "x")
+            try await back.disconnect(expiry: 0)
+            #expect(
+                try await eventually {
+                    try await broker.answer(.credentials("bob", "bobpw", id: "c")).1.reason == .success
+                }
+            )
+        }
+    }
+
+    @Test("an anonymous client's session gives way to a user, who gets a new one")
+    func anonymousGivesWay() async throws {
+        try await self.run("topic read open/#\nuser alice\ntopic readwrite open/#\n") { broker, _ in
+            let anonymous = try await broker.connect("c", keeps: true)
+            try await anonymous.subscribe("open/a")
+            var connect = Connect.credentials("alice", "alicepw", id: "c")
+            connect.cleanStart = false
+            let (alice, answer) = try await broker.connected(connect)
+            #expect(!answer.sessionPresent)
+            try await anonymous.expectClosed(.sessionTakenOver)
+            try await alice.publish("open/a", "x")
+            try await alice.expectNothing()
+        }
+    }
+
+    @Test("a shared subscription that the rules end leaves no number behind")
+    func sharedNumbers() async throws {
+        try await self.run { broker, files in
+            let bob = try await broker.user("bob")
+            try await bob.subscribe("$share/g/home/lamp")
+            try files.write("rules", Self.rules.replacing("topic read home/#", with: "topic read home/door"))
+            await broker.broker.reload()
+            let shard = broker.broker.shards[try #require(try await broker.shard(of: "bob"))]
+            #expect(
+                try await eventually {
+                    try await shard.eventLoop.submit {
+                        shard.value.sessions[ClientID(text: "bob")]?.state.shares.isEmpty
+                    }.get() == true
+                }
+            )
         }
     }
 

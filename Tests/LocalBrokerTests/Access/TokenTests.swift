@@ -193,6 +193,34 @@ struct TokenTests {
         }
     }
 
+    @Test("keys of a set that are for something else, or of no known kind, are left out, and told")
+    func otherKeys() async throws {
+        try await TestFiles.run { files in
+            let key = ES256PrivateKey()
+            let parameters = try #require(key.publicKey.parameters)
+            let point = #""crv":"P-256","x":"\#(Self.url(parameters.x))","y":"\#(Self.url(parameters.y))""#
+            let others = [
+                #"{"kty":"EC","use":"enc",\#(point)}"#, #"{"kty":"EC","alg":"ECDH-ES",\#(point)}"#,
+                #"{"kty":"AKP","alg":"ML-DSA-44","kid":"p","pub":"AA"}"#, #"{"kty":"OKP","crv":"X25519","x":"AA"}"#,
+                #"{"kty":"EC","crv":"secp256k1","x":"AA","y":"AA"}"#, #"{"kty":"oct","k":"AA"}"#,
+                #"{"kty":"RSA","use":"enc","alg":"RSA-OAEP","n":"AA","e":"AQAB"}"#, #"{"kty":"RSA"}"#, "{}", "7",
+                #"{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}"#,
+            ]
+            let own = #"{"kty":"EC","use":"sig","alg":"ES256",\#(point)}"#
+            let text = #"{"keys":[\#((others + [own]).joined(separator: ","))]}"#
+            let keys = try Self.keys(files, [text])
+            #expect(keys.keys.map(\.algorithm) == ["ES256"])
+            #expect(keys.omissions.count == others.count)
+            #expect(keys.omissions[0].contains("key0', key 1: its use is 'enc'"))
+            #expect(keys.omissions[2].contains("('p')"))
+            let token = try await Self.token(["sub": .string("a")]) { await $0.add(ecdsa: key) }
+            #expect(await keys.verify(Array(token.utf8)) != nil)
+            #expect {
+                try Self.keys(files, [#"{"keys":[\#(others.joined(separator: ","))]}"#])
+            } throws: { "\($0)".contains("its use is 'enc'") }
+        }
+    }
+
     private static func url(_ base64: String) -> String {
         base64.replacing("+", with: "-").replacing("/", with: "_").replacing("=", with: "")
     }

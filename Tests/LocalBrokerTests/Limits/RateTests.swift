@@ -55,8 +55,22 @@ struct FlapDetectorTests {
         FlapDetector(.init(connects: 3, withinSeconds: 10, holdOffSeconds: 60))
     }
 
-    private func connects(_ detector: inout FlapDetector, _ id: String = "a", at seconds: Int...) -> [Bool] {
-        seconds.map { detector.allowsConnect(of: ClientID(text: id), nowSeconds: $0) }
+    private func connects(
+        _ detector: inout FlapDetector,
+        _ id: String = "a",
+        user: String? = nil,
+        at seconds: Int...
+    ) -> [Bool] {
+        let client = FlapDetector.Client(id: ClientID(text: id), userName: user.map { UserName($0) })
+        return seconds.map { detector.allowsConnect(of: client, nowSeconds: $0) }
+    }
+
+    @Test("a user is not held off for what another one does with the same identifier")
+    func users() {
+        var detector = self.detector()
+        #expect(self.connects(&detector, user: "bob", at: 0, 0, 0, 0) == [true, true, true, false])
+        #expect(self.connects(&detector, user: "alice", at: 0) == [true])
+        #expect(self.connects(&detector, at: 0) == [true])
     }
 
     @Test("one connect too many within the time, and the client is held off for a while")
