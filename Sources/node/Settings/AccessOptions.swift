@@ -34,7 +34,7 @@ struct AccessOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Clients that are served without credentials. (default: nobody where passwords or tokens are set up, else private)",
+            "Clients that are served without credentials. (default: nobody where passwords, tokens or certificates are asked for, else private)",
             valueName: "who"
         )
     )
@@ -84,8 +84,12 @@ struct AccessOptions: ParsableArguments {
     var authenticates: Bool { self.passwordFile != nil || self.hasTokens }
 
     /// What holds for anonymous clients where no listener says otherwise.
-    var standingAnonymous: AnonymousClients {
-        self.anonymous ?? (self.authenticates ? .nobody : self.allowPublic ? .everyone : .private)
+    ///
+    /// - Parameter certificatesAreRequired: a listener lets in nobody without a certificate.
+    func standingAnonymous(certificatesAreRequired: Bool) -> AnonymousClients {
+        if let anonymous = self.anonymous { return anonymous }
+        if self.authenticates || certificatesAreRequired { return .nobody }
+        return self.allowPublic ? .everyone : .private
     }
 
     private var hasTokens: Bool { self.jwtSecretFile != nil || !self.jwtKeyFile.isEmpty }

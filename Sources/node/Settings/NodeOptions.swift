@@ -39,7 +39,9 @@ struct NodeOptions: ParsableArguments {
 
     /// What holds for settings that have no value, because of others.
     var standing: [String: String] {
-        var standing = ["anonymous": self.access.standingAnonymous.rawValue]
+        let certificatesAreRequired = self.tls.tlsClientCertificates == .required
+        let anonymous = self.access.standingAnonymous(certificatesAreRequired: certificatesAreRequired)
+        var standing = ["anonymous": anonymous.rawValue]
         for settings in self.listenerSettings {
             standing["\(settings.name)-port"] = self.port(settings).defaultValueDescription
         }
