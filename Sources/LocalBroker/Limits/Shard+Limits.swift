@@ -29,7 +29,11 @@ extension Shard {
 
     /// A message was kept for a client that does not take it. Memory had to be found for it, which takes much longer than to
     /// hand it on.
-    func noteStuck() { self.tickWork += 64 }
+    func noteStuck() {
+        self.tickWork += 64
+        self.receiversAtOnceMax = Self.receiversAtOnceMin
+        self.lastStuckSecond = self.now.seconds
+    }
 
     // MARK: Sessions
 

@@ -43,14 +43,28 @@ extension Shard {
         if self.mustQueue(from: source, scope: scope) {
             self.collect(message, from: source, publisher: publisher, scope: scope)
             self.queue(message, from: FanOut.Origin(shard: self.index, connection: source?.id ?? 0))
-        } else if self.matches.runCount == 1 {
-            self.deliverRun(message, from: source, publisher: publisher, scope: scope)
+        } else if self.matches.routeCount > Self.receiversAtOnceMin {
+            self.writeLater { self.deliverMatches(message, from: source, publisher: publisher, scope: scope) }
         } else {
-            self.deliverRuns(message, from: source, publisher: publisher, scope: scope)
+            self.deliverMatches(message, from: source, publisher: publisher, scope: scope)
         }
         self.flushOverdue()
         if let reason = self.stallRequest.take() { source?.stall(reason) }
         return isStored
+    }
+
+    @inline(__always)
+    private func deliverMatches(
+        _ message: MessageView,
+        from source: Connection?,
+        publisher: Session?,
+        scope: Scope
+    ) {
+        if self.matches.runCount == 1 {
+            self.deliverRun(message, from: source, publisher: publisher, scope: scope)
+        } else {
+            self.deliverRuns(message, from: source, publisher: publisher, scope: scope)
+        }
     }
 
     /// One filter matched: no subscriber can occur twice.
@@ -234,7 +248,9 @@ extension Shard {
         self.publishSerial &+= 1
         self.template.reset()
         let count = receivers.count / Outbox.receiverSize
-        let mustQueue = count > Self.receiversAtOnceMax || (!self.fanOuts.isEmpty && self.isBehind(origin))
+        let mustQueue =
+            self.fanOuts.isEmpty
+            ? count > self.receiversAtOnceMax : count > Self.receiversAtOnceMin || self.isBehind(origin)
         if count == 1, !mustQueue {
             self.deliver(message, toOnly: Outbox.receiver(0, in: receivers))
             return
@@ -254,6 +270,8 @@ extension Shard {
         }
         if mustQueue {
             self.queue(message, from: origin)
+        } else if count > Self.receiversAtOnceMin {
+            self.writeLater { self.deliverJoined(message) }
         } else {
             self.deliverJoined(message)
         }

@@ -31,6 +31,10 @@ final class Shard {
     @exclusivity(unchecked) var limits: ShardLimits
     /// Receivers of this tick's messages that have many.
     var tickWork = 0
+    /// More receivers get a message in turns (`FanOut`).
+    var receiversAtOnceMax = Shard.receiversAtOnceMax
+    /// When a message was last kept for a client that does not take it.
+    var lastStuckSecond = 0
     /// Messages with many receivers, in the order they came.
     @exclusivity(unchecked) var fanOuts = CircularBuffer<FanOut>(initialCapacity: 1)
     /// Deliveries that wait in them; large messages count as several.
@@ -216,9 +220,14 @@ final class Shard {
     /// Makes some of the deliveries that wait. Those who get them are written to after those whom nobody else makes wait.
     private func goOnFanningOut() {
         guard !self.fanOuts.isEmpty else { return }
+        self.writeLater { self.deliverFanOuts(until: Self.turnEnd()) }
+    }
+
+    /// Makes deliveries to so many connections that others are written to first.
+    func writeLater(_ deliver: () -> Void) {
         let dirty = self.dirtyConnections
         self.dirtyConnections = []
-        self.deliverFanOuts(until: Self.turnEnd())
+        deliver()
         self.lateConnections.append(contentsOf: self.dirtyConnections)
         self.dirtyConnections = dirty
     }
@@ -328,6 +337,7 @@ final class Shard {
     /// Called every second.
     func onSecond() {
         self.beginTick()
+        if self.now.seconds > self.lastStuckSecond + 1 { self.receiversAtOnceMax = Self.receiversAtOnceMax }
         if self.index == 0 { self.shared.retained.purge(nowMilliseconds: self.nowMilliseconds) }
         for timer in self.timers.advance(toSeconds: self.now.seconds) {
             switch timer {

@@ -12,11 +12,12 @@ struct FanOutTests {
     ) async throws {
         try await TestBroker.run(.test { $0.shards = 1 }) { broker in
             var clients: [TestClient] = []
-            for index in 0...Shard.receiversAtOnceMax {
+            for index in 0...Shard.receiversAtOnceMin {
                 let client = try await broker.connect("s\(index)")
                 try await client.subscribe("many", .atMostOnce)
                 clients.append(client)
             }
+            try await Self.deliverInTurns(broker)
             _ = try await broker.connect("p")
             let other = try await broker.connect("o")
             try await other.subscribe("few", .atMostOnce)
@@ -26,6 +27,35 @@ struct FanOutTests {
                 try body(shard.value, #require(connection("p")), #require(connection("o")))
             }.get()
             for client in clients { try await client.expectMessage("many", "x", .atMostOnce) }
+        }
+    }
+
+    /// Messages for many go in turns from the least number on that there can be, as they do while some clients do not read.
+    private static func deliverInTurns(_ broker: TestBroker) async throws {
+        for shard in broker.broker.shards {
+            try await shard.eventLoop.submit {
+                shard.value.receiversAtOnceMax = Shard.receiversAtOnceMin
+                shard.value.lastStuckSecond = .max - 1
+            }.get()
+        }
+    }
+
+    @Test("more get a message at once while all take theirs")
+    func atOnce() async throws {
+        try await TestBroker.run(.test { $0.shards = 1 }) { broker in
+            let shard = try #require(broker.broker.shards.first)
+            try await shard.eventLoop.submit {
+                #expect(shard.value.receiversAtOnceMax == Shard.receiversAtOnceMax)
+                shard.value.noteStuck()
+                #expect(shard.value.receiversAtOnceMax == Shard.receiversAtOnceMin)
+            }.get()
+            #expect(
+                try await eventually {
+                    try await shard.eventLoop.submit {
+                        shard.value.receiversAtOnceMax == Shard.receiversAtOnceMax
+                    }.get()
+                }
+            )
         }
     }
 
@@ -90,11 +120,12 @@ struct FanOutTests {
     func stall() async throws {
         try await TestBroker.run(.test { $0.shards = 1 }) { broker in
             var clients: [TestClient] = []
-            for index in 0...Shard.receiversAtOnceMax {
+            for index in 0...Shard.receiversAtOnceMin {
                 let client = try await broker.connect("s\(index)")
                 try await client.subscribe("many", .atMostOnce)
                 clients.append(client)
             }
+            try await Self.deliverInTurns(broker)
             _ = try await broker.connect("p")
             let shard = try #require(broker.broker.shards.first)
             try await shard.eventLoop.submit {
@@ -125,11 +156,12 @@ struct FanOutTests {
     func order(qos: QoS) async throws {
         try await TestBroker.run(.test { $0.shards = 2 }) { broker in
             var clients: [TestClient] = []
-            for index in 0..<(2 * Shard.receiversAtOnceMax + 40) {
+            for index in 0..<(2 * Shard.receiversAtOnceMin + 40) {
                 let client = try await broker.connect("s\(index)")
                 try await client.subscribe(index == 0 ? "#" : "many", qos)
                 clients.append(client)
             }
+            try await Self.deliverInTurns(broker)
             let publisher = try await broker.connect("p")
             for index in 0..<20 {
                 try await publisher.send(
