@@ -31,8 +31,8 @@ struct FanOut {
 /// They wait in one queue, so that those of one topic stay in order whoever sent them, and what a publisher of one of them
 /// sends meanwhile waits behind it. All others overtake.
 extension Shard {
-    /// Receivers that get a message at once: it takes less work so than in turns. Fewer while some do not take theirs, as
-    /// memory must be found for each of those.
+    /// Receivers that get a message at once: it takes less work so than in turns. Fewer where memory must be found for each:
+    /// while some do not take theirs, and at QoS 1 and 2, where it is kept until it is acknowledged.
     static let receiversAtOnceMax = 2048
     static let receiversAtOnceMin = 128
 
@@ -47,10 +47,14 @@ extension Shard {
 
     /// Whether the message at hand must not be delivered before what waits, or has too many receivers.
     @inline(__always)
-    func mustQueue(from source: Connection?, scope: Scope) -> Bool {
-        let count = self.matches.routeCount
-        if self.fanOuts.isEmpty { return count > self.receiversAtOnceMax }
-        return count > Self.receiversAtOnceMin || self.isBehind(source, scope)
+    func mustQueue(_ qos: QoS, from source: Connection?, scope: Scope) -> Bool {
+        self.isForTurns(qos, self.matches.routeCount) || (!self.fanOuts.isEmpty && self.isBehind(source, scope))
+    }
+
+    @inline(__always)
+    func isForTurns(_ qos: QoS, _ receivers: Int) -> Bool {
+        guard receivers > Self.receiversAtOnceMin else { return false }
+        return qos != .atMostOnce || receivers > self.receiversAtOnceMax || !self.fanOuts.isEmpty
     }
 
     private func isBehind(_ source: Connection?, _ scope: Scope) -> Bool {

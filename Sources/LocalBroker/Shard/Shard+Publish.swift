@@ -40,7 +40,7 @@ extension Shard {
         guard !self.matches.isEmpty else { return isStored }
         self.publishSerial &+= 1
         self.template.reset()
-        if self.mustQueue(from: source, scope: scope) {
+        if self.mustQueue(message.qos, from: source, scope: scope) {
             self.collect(message, from: source, publisher: publisher, scope: scope)
             self.queue(message, from: FanOut.Origin(shard: self.index, connection: source?.id ?? 0))
         } else if self.matches.routeCount > Self.receiversAtOnceMin {
@@ -248,9 +248,7 @@ extension Shard {
         self.publishSerial &+= 1
         self.template.reset()
         let count = receivers.count / Outbox.receiverSize
-        let mustQueue =
-            self.fanOuts.isEmpty
-            ? count > self.receiversAtOnceMax : count > Self.receiversAtOnceMin || self.isBehind(origin)
+        let mustQueue = self.isForTurns(message.qos, count) || (!self.fanOuts.isEmpty && self.isBehind(origin))
         if count == 1, !mustQueue {
             self.deliver(message, toOnly: Outbox.receiver(0, in: receivers))
             return
