@@ -124,6 +124,7 @@ def test_keys_change_under_traffic(cluster, ring, keys, key):
         assert not re.search(r"failed|gossip: dropped", node.log()), node.log()
     for node in cluster.nodes:
         ring.wait_for_status(node, "alive")
+    assert complaints(ring) == []
 
 
 def test_a_node_without_the_key_stays_out_and_both_logs_say_why(cluster, keys):
