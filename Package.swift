@@ -60,7 +60,7 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
-        .target(name: "Gossip", dependencies: [nioCore, nioPosix, logging], swiftSettings: settings),
+        .target(name: "Gossip", dependencies: [nioCore, nioPosix, crypto, logging], swiftSettings: settings),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
         .target(
             name: "Cluster",

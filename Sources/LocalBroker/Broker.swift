@@ -212,6 +212,15 @@ public final class Broker: Sendable {
         try? await NIOThreadPool.singleton.runIfActive { [shared] in shared.reloader.check(always: true) }
     }
 
+    /// Has other files of this process read again together with the broker's own: when they change, and by `reload()`.
+    ///
+    /// - Parameters:
+    ///   - name: what they hold, for the log.
+    ///   - reload: puts the new content in force as a whole, or throws and changes nothing; on a thread that may wait.
+    package func watchFiles(_ name: String, _ files: [String], reload: @escaping @Sendable () throws -> Void) {
+        self.shared.reloader.add(name, files: files, reload: reload)
+    }
+
     // MARK: Stopping
 
     /// Closes the listeners and every client, MQTT 5 clients with 0x8B; their wills are published. [MQTT-3.14.4-2]

@@ -48,6 +48,7 @@ struct NodeProcess {
         ProcessMemory.keepLargeBlocksApart()
         // Also those that come while the node starts are kept, and the files read again when it has.
         let hangups = await UnixSignalsSequence(trapping: .sighup)
+        let keyRing = try GossipKeyFile(self.options.cluster)?.readAtStart()
         let broker = try await Broker.make(configuration: self.options.brokerConfiguration)
         var cluster: ClusterService?
         var ring: GossipNode?
@@ -57,7 +58,7 @@ struct NodeProcess {
             }
             try await broker.bindListeners()
             if case .number(let port) = self.options.addresses.gossipPort {
-                ring = try await self.startGossip(port: port, cluster: cluster, broker: broker)
+                ring = try await self.startGossip(port: port, keyRing: keyRing, cluster: cluster, broker: broker)
             }
         } catch {
             await cluster?.stop()
@@ -90,7 +91,12 @@ struct NodeProcess {
         return configuration
     }
 
-    private func startGossip(port: Int, cluster: ClusterService?, broker: Broker) async throws -> GossipNode {
+    private func startGossip(
+        port: Int,
+        keyRing: KeyRing?,
+        cluster: ClusterService?,
+        broker: Broker
+    ) async throws -> GossipNode {
         var tags = ["role": "dunlin", "version": BrokerVersion.current]
         if let cluster { tags[ClusterService.linkTag] = "\(cluster.linkPort)" }
         if let port = broker.address(ofListener: "mqtt")?.port { tags["mqtt"] = "\(port)" }
@@ -104,6 +110,8 @@ struct NodeProcess {
             },
             tags: tags,
             bootEpoch: self.bootEpoch,
+            keyRing: keyRing,
+            label: self.options.cluster.gossipLabel ?? "",
             logger: Logger(label: "dunlin.gossip")
         )
         let logger = self.logger
@@ -116,7 +124,15 @@ struct NodeProcess {
             }
         }
         cluster?.follow(ring)
+        if let file = GossipKeyFile(self.options.cluster) { self.watch(file, of: ring, broker: broker) }
         return ring
+    }
+
+    private func watch(_ file: GossipKeyFile, of ring: GossipNode, broker: Broker) {
+        if file.isOpenToEveryone {
+            self.logger.warning("every user of this host may read the gossip keys", metadata: ["file": "\(file.path)"])
+        }
+        broker.watchFiles("gossip keys", [file.path]) { try ring.setKeyRing(file.read()) }
     }
 
     private static func log(_ event: MembershipEvent, _ logger: Logger) {
@@ -237,15 +253,17 @@ private enum System {
     }
 }
 
-/// Why a node that was running had to stop.
+/// Why a node did not start, or had to stop.
 enum NodeError: Error, CustomStringConvertible {
     case nameTaken(name: String, holder: String)
+    case cannotUseFile(path: String, reason: String)
 
     /// A sentence that says what to do.
     var description: String {
         switch self {
         case .nameTaken(let name, let holder):
             "the cluster has a live node named \(name) at \(holder) already; start this one with another --name"
+        case .cannotUseFile(let path, let reason): "\(path) cannot be used: \(reason)"
         }
     }
 }
@@ -267,7 +285,7 @@ private struct Reload: Service {
 
     func run() async throws {
         for await _ in self.hangups.cancelOnGracefulShutdown() {
-            self.logger.notice("SIGHUP: reading certificates, passwords and rules again")
+            self.logger.notice("SIGHUP: reading certificates, passwords, rules and keys again")
             await self.broker.reload()
         }
     }

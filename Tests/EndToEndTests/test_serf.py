@@ -1,65 +1,8 @@
 """A real Serf agent in the ring: both sides list each other."""
 
-import json
-import shutil
-import socket
-import subprocess
-
 import pytest
 
-from dunlin import PATIENCE, require, unique, until
-
-
-class SerfAgent:
-    def __init__(self, address, log_path, join=None):
-        require(shutil.which("serf"), "no serf on this machine")
-        self.name = unique("agent")
-        self._rpc = f"{address}:{_free_port(address)}"
-        self.address = f"{address}:{_free_port(address)}"
-        command = [
-            "serf",
-            "agent",
-            "-profile=local",
-            f"-node={self.name}",
-            f"-bind={self.address}",
-            f"-rpc-addr={self._rpc}",
-        ]
-        if join:
-            command.append(f"-retry-join={join}")
-        with open(log_path, "ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        until(lambda: self._ask("info").returncode == 0, f"the agent answers; see {log_path}")
-
-    def _ask(self, command, *arguments):
-        return subprocess.run(
-            ["serf", command, f"-rpc-addr={self._rpc}", *arguments], capture_output=True, text=True, timeout=PATIENCE
-        )
-
-    def members(self):
-        """Name → member, as `serf members` lists them."""
-        answer = self._ask("members", "-format=json")
-        return {member["name"]: member for member in json.loads(answer.stdout)["members"]}
-
-    def wait_for_status(self, node, status):
-        return until(
-            lambda: (member := self.members().get(node.name)) and member["status"] == status and member,
-            f"serf lists {node.name} as {status}: {self.members()}",
-        )
-
-    def leave(self):
-        self._ask("leave")
-
-    def kill(self):
-        self._process.kill()
-        self._process.wait()
-
-
-def _free_port(address):
-    """A port that is free for TCP and UDP alike."""
-    with socket.create_server((address, 0)) as server:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
-            datagram.bind((address, server.getsockname()[1]))
-            return server.getsockname()[1]
+from serf import SerfAgent
 
 
 @pytest.fixture

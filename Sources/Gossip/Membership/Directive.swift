@@ -47,6 +47,12 @@ package struct GossipStatistics: Sendable, Equatable {
     package var malformed = 0
     /// Packets and streams from or for addresses that only a key would open.
     package var strangersDropped = 0
+    /// Packets and streams that came unencrypted, where this node has keys.
+    package var plaintextDropped = 0
+    /// Packets and streams that none of this node's keys opens; all encrypted ones where it has none.
+    package var undecryptable = 0
+    /// Packets and streams with another label than this node's, one where it has none, or none where it has one.
+    package var wronglyLabelled = 0
     /// Messages that were understood and make no sense: for another node, of a wild incarnation, over a limit.
     package var ignored = 0
     package var probes = 0

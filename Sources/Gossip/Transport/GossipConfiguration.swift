@@ -47,6 +47,11 @@ package struct GossipConfiguration: Sendable {
     package var bootEpoch: UInt64
     /// The largest UDP payload sent; smaller for tunnels and mobile networks.
     package var packetBytesMax: Int
+    /// Encrypts everything; nil to send and take plaintext, from loopback and private addresses only.
+    package var keyRing: KeyRing?
+    /// Keeps rings apart that reach each other: what comes with another one is dropped. Empty for none, as agents of
+    /// Debian's Serf need it.
+    package var label: String
     package var logger: Logger
 
     package init(
@@ -59,6 +64,8 @@ package struct GossipConfiguration: Sendable {
         profile: GossipProfile = .lan,
         bootEpoch: UInt64,
         packetBytesMax: Int = 1_400,
+        keyRing: KeyRing? = nil,
+        label: String = "",
         logger: Logger
     ) {
         self.name = name
@@ -70,14 +77,18 @@ package struct GossipConfiguration: Sendable {
         self.profile = profile
         self.bootEpoch = bootEpoch
         self.packetBytesMax = packetBytesMax
+        self.keyRing = keyRing
+        self.label = label
         self.logger = logger
     }
 
     /// What the protocol asks of the values, before anything is opened.
     func validate() throws(GossipError) {
         guard !self.name.isEmpty, self.name.utf8.count <= Instance.nameBytesMax else { throw .invalidName(self.name) }
-        guard (1_000...65_507).contains(self.packetBytesMax) else {
-            throw .invalidPacketSize(self.packetBytesMax)
+        guard self.label.utf8.count <= Sealing.labelBytesMax else { throw .invalidLabel(self.label) }
+        let least = 1_000 + self.sealing.packetOverhead
+        guard (least...65_507).contains(self.packetBytesMax) else {
+            throw .invalidPacketSize(self.packetBytesMax, least: least)
         }
         for port in [self.port] + self.seeds.map(\.port) + [self.advertise?.port ?? 1] {
             guard (0...65_535).contains(port) else { throw .invalidPort(port) }
@@ -85,13 +96,22 @@ package struct GossipConfiguration: Sendable {
         let size = SerfTags.encode(self.tags, bootEpoch: self.bootEpoch).count
         guard size <= SerfTags.bytesMax else { throw .tagsTooLarge(bytes: size) }
     }
+
+    /// Of a label that is too long there is none; `validate` says so.
+    var sealing: Sealing {
+        let label = Array(self.label.utf8)
+        return Sealing(label: label.count <= Sealing.labelBytesMax ? label : [], ring: self.keyRing)
+    }
 }
 
 /// Why gossip could not be started or did not take a value.
 package enum GossipError: Error, Equatable, Sendable, CustomStringConvertible {
     case invalidName(String)
     case invalidPort(Int)
-    case invalidPacketSize(Int)
+    case invalidPacketSize(Int, least: Int)
+    case invalidLabel(String)
+    /// Keys cannot be given to a node that was started without.
+    case startedWithoutKeys
     case tagsTooLarge(bytes: Int)
     case unresolvable(host: String, reason: String)
     case portInUse(transport: String, address: String)
@@ -102,7 +122,9 @@ package enum GossipError: Error, Equatable, Sendable, CustomStringConvertible {
         switch self {
         case .invalidName(let name): "the node name '\(name)' must have 1 to \(Instance.nameBytesMax) bytes"
         case .invalidPort(let port): "\(port) is not a port"
-        case .invalidPacketSize(let size): "the packet size \(size) is not between 1000 and 65507"
+        case .invalidPacketSize(let size, let least): "the packet size \(size) is not between \(least) and 65507"
+        case .invalidLabel(let label): "the label '\(label)' has more than \(Sealing.labelBytesMax) bytes"
+        case .startedWithoutKeys: "the node was started without keys; encryption begins with a restart"
         case .tagsTooLarge(let bytes): "the tags take \(bytes) bytes; \(SerfTags.bytesMax) is the most"
         case .unresolvable(let host, let reason): "cannot resolve '\(host)': \(reason)"
         case .portInUse(let transport, let address):

@@ -19,6 +19,7 @@ package final class GossipNode: Sendable {
     private let loop: any EventLoop
     private let shell: NIOLoopBound<GossipShell>
     private let bootEpoch: UInt64
+    private let isEncrypted: Bool
     /// Set before the loop ends: what is handed to an ended loop is never answered.
     private let isShutDown = Atomic(false)
     /// The port of UDP and TCP that is bound.
@@ -30,6 +31,7 @@ package final class GossipNode: Sendable {
         group: MultiThreadedEventLoopGroup,
         shell: NIOLoopBound<GossipShell>,
         bootEpoch: UInt64,
+        isEncrypted: Bool,
         boundPort: Int,
         advertisedAddress: (host: String, port: Int)
     ) {
@@ -37,6 +39,7 @@ package final class GossipNode: Sendable {
         self.loop = group.next()
         self.shell = shell
         self.bootEpoch = bootEpoch
+        self.isEncrypted = isEncrypted
         self.boundPort = boundPort
         self.advertisedAddress = advertisedAddress
     }
@@ -81,10 +84,11 @@ package final class GossipNode: Sendable {
             incarnation: UInt32(clamping: time(nil)),
             profile: configuration.profile,
             seedCount: configuration.seeds.count,
-            packetBytesMax: configuration.packetBytesMax,
+            packetBytesMax: configuration.packetBytesMax - configuration.sealing.packetOverhead,
+            allowsPublicAddresses: configuration.keyRing != nil,
             randomSeed: UInt64.random(in: .min ... .max)
         )
-        if !address.isPrivate {
+        if !address.isPrivate, configuration.keyRing == nil {
             configuration.logger.warning(
                 "the advertised gossip address is not private; without a cluster key other nodes ignore it",
                 metadata: ["address": "\(address)"]
@@ -95,6 +99,7 @@ package final class GossipNode: Sendable {
             group: group,
             shell: shell,
             bootEpoch: configuration.bootEpoch,
+            isEncrypted: configuration.keyRing != nil,
             boundPort: listener.port,
             advertisedAddress: (address.host, Int(address.port))
         )
@@ -126,6 +131,18 @@ package final class GossipNode: Sendable {
         }
         guard let isTaken else { throw .closed }
         guard isTaken else { throw .tagsTooLarge(bytes: SerfTags.encode(tags, bootEpoch: self.bootEpoch).count) }
+    }
+
+    /// Puts other keys in force for all that is sent and received from now on.
+    ///
+    /// A member that does not have the first of them drops what this node sends, so a new key is added at every member
+    /// before any makes it the first, and an old one removed when none has it as the first.
+    ///
+    /// - Throws: `startedWithoutKeys`; encrypting members and others do not understand each other.
+    package func setKeyRing(_ ring: KeyRing) throws(GossipError) {
+        guard self.isEncrypted else { throw .startedWithoutKeys }
+        guard !self.isShutDown.load(ordering: .acquiring) else { throw .closed }
+        self.loop.execute { self.shell.value.setKeyRing(ring) }
     }
 
     /// Says that a member's process is proven dead, like by a link that broke and a port that refuses: it is declared

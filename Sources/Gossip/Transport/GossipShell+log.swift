@@ -68,6 +68,15 @@ extension GossipShell {
         return seeds.indices.contains(index) ? "\(seeds[index].host):\(seeds[index].port)" : "\(index)"
     }
 
+    /// Something from outside was dropped, which may be an attack or a mistake in the settings of either side.
+    func logDropped(_ error: WireError, from source: String) {
+        guard self.mayLog(kind: "\(error)") else { return }
+        self.logger.warning(
+            "gossip: dropped what came from another node: \(error.reason)",
+            metadata: ["source": "\(source)"]
+        )
+    }
+
     private func mayLog(_ notice: Notice) -> Bool {
         let kind: String
         switch notice {
@@ -80,6 +89,10 @@ extension GossipShell {
         case .selfAccused: kind = "selfAccused"
         case .starved: kind = "starved"
         }
+        return self.mayLog(kind: kind)
+    }
+
+    private func mayLog(kind: String) -> Bool {
         let now = NIODeadline.now()
         if let last = self.lastLogged[kind], now - last < .seconds(10) { return false }
         self.lastLogged[kind] = now

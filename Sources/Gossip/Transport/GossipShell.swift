@@ -27,7 +27,10 @@ final class GossipShell {
     /// When a kind of notice was last logged.
     var lastLogged: [String: NIODeadline] = [:]
     /// What the shell itself counts, beside the core.
-    private var counted = GossipStatistics()
+    var counted = GossipStatistics()
+    /// The label and the keys that are in force.
+    var sealing: Sealing
+    var generator = SystemRandomNumberGenerator()
 
     init(
         _ configuration: GossipConfiguration,
@@ -39,6 +42,7 @@ final class GossipShell {
         self.bindAddress = bindAddress
         self.loop = loop
         self.onEvent = onEvent
+        self.sealing = configuration.sealing
     }
 
     // MARK: Life
@@ -78,8 +82,14 @@ final class GossipShell {
 
     var statistics: GossipStatistics {
         var sum = self.instance?.statistics ?? GossipStatistics()
+        sum.packetsReceived += self.counted.packetsReceived
+        sum.bytesReceived += self.counted.bytesReceived
+        sum.bytesSent += self.counted.bytesSent
         sum.malformed += self.counted.malformed
-        sum.strangersDropped += self.counted.strangersDropped
+        sum.strangersDropped = self.counted.strangersDropped
+        sum.plaintextDropped = self.counted.plaintextDropped
+        sum.undecryptable = self.counted.undecryptable
+        sum.wronglyLabelled = self.counted.wronglyLabelled
         sum.streamsAccepted = self.counted.streamsAccepted
         return sum
     }
@@ -102,7 +112,7 @@ final class GossipShell {
         case .send(let bytes, let address):
             guard let target = self.reachable(address) else { return }
             self.datagrams?.write(
-                AddressedEnvelope(remoteAddress: target, data: ByteBuffer(bytes: bytes)),
+                AddressedEnvelope(remoteAddress: target, data: ByteBuffer(bytes: self.seal(packet: bytes))),
                 promise: nil
             )
             hasWritten = true
@@ -153,8 +163,10 @@ final class GossipShell {
     // MARK: Datagrams
 
     func received(_ bytes: [UInt8], from remote: SocketAddress) {
-        guard let source = NodeAddress(remote), self.isAllowed(source) else { return }
-        self.drive { $0.onPacket(bytes, from: source, now: $1) }
+        guard let source = NodeAddress(remote), self.isAllowed(source),
+            let packet = self.open(packet: bytes, from: source)
+        else { return }
+        self.drive { $0.onPacket(packet, from: source, now: $1) }
     }
 
     func datagramError(_ error: any Error) {
@@ -238,16 +250,8 @@ final class GossipShell {
         return answer
     }
 
-    func malformedStream(_ error: WireError, from remote: SocketAddress?) {
-        self.counted.malformed += 1
-        self.logger.debug(
-            "gossip: stream not understood",
-            metadata: ["error": "\(error)", "source": "\(remote.map { "\($0)" } ?? "")"]
-        )
-    }
-
     private func open(_ id: StreamID, _ address: NodeAddress, _ bytes: [UInt8], _ timeout: TimeAmount) {
-        let handler = OutboundStreamHandler(bytes: bytes) { outcome in
+        let handler = OutboundStreamHandler(shell: self, bytes: bytes) { outcome in
             self.drive { $0.onStream(id, outcome, now: $1) }
         }
         guard let target = self.reachable(address) else {

@@ -7,12 +7,13 @@ final class InboundStreamHandler: ChannelInboundHandler {
     typealias OutboundOut = ByteBuffer
 
     private let shell: GossipShell
-    private var decoder = StreamDecoder()
+    private var decoder: StreamDecoder
     private var deadline: Scheduled<Void>?
     private var isDone = false
 
     init(shell: GossipShell) {
         self.shell = shell
+        self.decoder = StreamDecoder(sealing: shell.sealing)
     }
 
     func channelActive(context: ChannelHandlerContext) {
@@ -43,9 +44,7 @@ final class InboundStreamHandler: ChannelInboundHandler {
         } catch {
             _ = self.shell.streamBytesChanged(by: self.decoder.bufferedBytes - before)
             self.shell.malformedStream(error, from: context.channel.remoteAddress)
-            // The words of the reference implementation, which its operators know.
-            let text = "Remote state is encrypted and encryption is not configured"
-            self.end(context, error == .encrypted ? Message.error(text).encoded() : nil)
+            self.end(context, error.answer?.encoded())
         }
     }
 
@@ -67,7 +66,8 @@ final class InboundStreamHandler: ChannelInboundHandler {
             return
         }
         let channel = context.channel
-        context.writeAndFlush(self.wrapOutboundOut(ByteBuffer(bytes: answer))).whenComplete { _ in
+        let bytes = self.shell.seal(stream: answer, isAnswer: true)
+        context.writeAndFlush(self.wrapOutboundOut(ByteBuffer(bytes: bytes))).whenComplete { _ in
             channel.close(promise: nil)
         }
     }
@@ -81,18 +81,23 @@ final class OutboundStreamHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
+    private let shell: GossipShell
     private let bytes: [UInt8]
     private let onOutcome: (Result<Message, StreamFailure>) -> Void
-    private var decoder = StreamDecoder()
+    private var decoder: StreamDecoder
     private var isDone = false
 
-    init(bytes: [UInt8], onOutcome: @escaping (Result<Message, StreamFailure>) -> Void) {
+    /// - Parameter bytes: The message; label and encryption are put around it when the stream is up.
+    init(shell: GossipShell, bytes: [UInt8], onOutcome: @escaping (Result<Message, StreamFailure>) -> Void) {
+        self.shell = shell
         self.bytes = bytes
         self.onOutcome = onOutcome
+        self.decoder = StreamDecoder(sealing: shell.sealing, isAnswer: true)
     }
 
     func channelActive(context: ChannelHandlerContext) {
-        context.writeAndFlush(self.wrapOutboundOut(ByteBuffer(bytes: self.bytes)), promise: nil)
+        let bytes = self.shell.seal(stream: self.bytes, isAnswer: false)
+        context.writeAndFlush(self.wrapOutboundOut(ByteBuffer(bytes: bytes)), promise: nil)
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -101,7 +106,8 @@ final class OutboundStreamHandler: ChannelInboundHandler {
             guard let message = try self.decoder.receive(buffer.readableBytesView) else { return }
             self.end(.success(message))
         } catch {
-            self.end(.failure(.refused("answered \(error)")))
+            self.shell.malformedStream(error, from: context.channel.remoteAddress)
+            self.end(.failure(.refused(error.reason)))
         }
         context.close(promise: nil)
     }

@@ -5,8 +5,8 @@ struct DecodedPacket: Equatable, Sendable {
     var malformedParts = 0
 }
 
-/// The layers of a UDP payload: CRC, compression, compounds (WIRE.md sections 1 and 3). Labels and encryption lie
-/// outside of these and are refused by name here.
+/// The inner layers of a UDP payload: CRC, compression, compounds (WIRE.md sections 1 and 3). Label and encryption, which
+/// lie outside of these, are off already (`Sealing`).
 enum PacketCodec {
     /// What a compound costs: type and count, and a length for each part.
     static let compoundOverhead = 2
@@ -21,17 +21,11 @@ enum PacketCodec {
     static func decode(_ bytes: [UInt8], limits: WireLimits = .packet) throws(WireError) -> DecodedPacket {
         guard let first = bytes.first else { throw .truncated(needed: 1) }
         var range = 0..<bytes.count
-        switch MessageType(rawValue: first) {
-        case .hasLabel: throw .labelled
-        case .hasCRC:
+        if first == MessageType.hasCRC.rawValue {
             guard bytes.count > self.crcOverhead else { throw .truncated(needed: self.crcOverhead + 1) }
             let expected = bytes[1..<5].reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
             range = self.crcOverhead..<bytes.count
             guard CRC32.checksum(bytes[range]) == expected else { throw .checksumMismatch }
-        default:
-            // Versions 0 and 1 of the encryption begin with that byte and 28 more of nonce and tag; what begins like a
-            // ping or an indirect ping and is not a map after that is most likely that.
-            if first <= 1, bytes.count > 29, bytes[1] & 0xf0 != 0x80 { throw .encrypted }
         }
         var result = DecodedPacket()
         var budget = limits.decompressedBytes

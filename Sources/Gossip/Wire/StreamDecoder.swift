@@ -4,6 +4,9 @@
 /// running short the decoder waits for as many bytes as it is known to lack, so that dribbled input stays cheap.
 struct StreamDecoder {
     private enum State {
+        case label
+        case frame
+        case sealed(header: [UInt8], length: Int)
         case start
         case body(MessageType)
         case pushPullHeader
@@ -15,16 +18,24 @@ struct StreamDecoder {
     }
 
     private let limits: WireLimits
+    private let sealing: Sealing
     private var buffer: [UInt8] = []
     private var position = 0
     private var needed = 1
-    private var state = State.start
+    private var state: State
     private var depth: Int
+    /// The buffer is the content of a layer that came whole: there is no more of it, whatever else comes.
+    private var isLayerContent = false
 
-    init(limits: WireLimits = .stream) {
+    /// - Parameter isAnswer: Whether this is what the side writes that did not open the stream; it has no label.
+    init(limits: WireLimits = .stream, sealing: Sealing = Sealing(), isAnswer: Bool = false) {
         self.limits = limits
+        self.sealing = sealing
         self.depth = limits.nestingDepth
+        self.state = isAnswer || sealing.label.isEmpty ? Self.unlabelled(sealing) : .label
     }
+
+    private static func unlabelled(_ sealing: Sealing) -> State { sealing.ring == nil ? .start : .frame }
 
     /// The bytes held, for a budget over all streams.
     var bufferedBytes: Int { self.buffer.count }
@@ -45,7 +56,7 @@ struct StreamDecoder {
                     self.state = .finished
                     return message
                 }
-            } catch .truncated(let needed) {
+            } catch .truncated(let needed) where !self.isLayerContent {
                 self.needed = max(needed, self.buffer.count + 1)
             }
         }
@@ -56,6 +67,15 @@ struct StreamDecoder {
     private mutating func step() throws(WireError) -> Message? {
         var reader = MessagePackReader(self.buffer, range: self.position..<self.buffer.count)
         switch self.state {
+        case .label:
+            try self.readLabel(&reader)
+        case .frame:
+            try self.readFrameHeader(&reader)
+        case .sealed(let header, let length):
+            let start = reader.offset
+            try reader.advance(length)
+            self.enter(try self.sealing.open(frame: self.buffer[start..<reader.offset], header: header))
+            return nil
         case .start:
             self.state = try self.begin(&reader)
         case .body(.compress):
@@ -100,8 +120,9 @@ struct StreamDecoder {
         case .pushPull: return .pushPullHeader
         case .user: return .userHeader
         case .ping, .ack, .error, .compress: return .body(MessageType(rawValue: byte) ?? .error)
-        case .encrypt: throw .encrypted
-        case .hasLabel: throw .labelled
+        // Inside of a layer it is neither; there it has no place.
+        case .encrypt where !self.isLayerContent: throw .encrypted
+        case .hasLabel where !self.isLayerContent: throw .labelled
         default: throw .unknownMessageType(byte)
         }
     }
@@ -125,9 +146,40 @@ struct StreamDecoder {
         var budget = self.limits.decompressedBytes
         let inner = try PacketCodec.decompress(&reader, self.limits, &budget)
         self.depth -= 1
-        self.buffer = inner
+        self.enter(inner)
+    }
+
+    private mutating func enter(_ content: [UInt8]) {
+        self.isLayerContent = true
+        self.buffer = content
         self.position = 0
         self.needed = 1
         self.state = .start
+    }
+
+    // MARK: Label and encryption
+
+    private mutating func readLabel(_ reader: inout MessagePackReader) throws(WireError) {
+        guard try reader.readByte() == MessageType.hasLabel.rawValue else { throw .wrongLabel }
+        guard try reader.readByte() == UInt8(self.sealing.label.count) else { throw .wrongLabel }
+        let start = reader.offset
+        try reader.advance(self.sealing.label.count)
+        guard self.buffer[start..<reader.offset] == self.sealing.label[...] else { throw .wrongLabel }
+        self.state = Self.unlabelled(self.sealing)
+    }
+
+    private mutating func readFrameHeader(_ reader: inout MessagePackReader) throws(WireError) {
+        let start = reader.offset
+        switch try reader.readByte() {
+        case MessageType.encrypt.rawValue: break
+        case MessageType.hasLabel.rawValue: throw .labelled
+        default: throw .notEncrypted
+        }
+        try reader.advance(Sealing.frameHeaderBytes - 1)
+        let header = Array(self.buffer[start..<reader.offset])
+        let length = header.dropFirst().reduce(0) { $0 << 8 | Int($1) }
+        // The buffer holds the label and this header beside it.
+        guard length <= self.limits.streamBytes - reader.offset else { throw .limitExceeded(.streamBytes) }
+        self.state = .sealed(header: header, length: length)
     }
 }

@@ -20,8 +20,14 @@ package enum WireError: Error, Equatable, Sendable {
     case badCompression
     /// The peer encrypts and this node has no key.
     case encrypted
+    /// The peer does not encrypt and this node has keys.
+    case notEncrypted
+    /// The peer encrypts with a key that this node does not have, or what it sent was changed on the way.
+    case wrongKey
     /// The peer uses a label and this node has none.
     case labelled
+    /// The peer uses another label than this node, or none.
+    case wrongLabel
 
     /// The limits that `limitExceeded` names.
     package enum Limit: Sendable {

@@ -30,6 +30,9 @@ struct ConfigCommand: AsyncParsableCommand {
         guard self.check else { return }
         let log = settings.options.output.beginLogging()
         defer { log.finish() }
-        try await Node.reporting { try await Broker.check(settings.options.brokerConfiguration) }
+        try await Node.reporting {
+            _ = try GossipKeyFile(settings.options.cluster)?.readAtStart()
+            try await Broker.check(settings.options.brokerConfiguration)
+        }
     }
 }

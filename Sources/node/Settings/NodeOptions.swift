@@ -86,6 +86,23 @@ struct ClusterOptions: ParsableArguments {
     @Option(help: "The node's name, unique in the cluster.", transform: NodeName.parse)
     var name: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Keys that encrypt gossip, base64, one a line; the first encrypts, all decrypt. The same on all nodes.",
+            valueName: "file"
+        )
+    )
+    var gossipKeyFile: FilePath?
+
+    @Option(
+        help: ArgumentHelp(
+            "Keeps gossip apart from other clusters'; the same on all nodes. Agents of Serf 0.9 know none.",
+            valueName: "text"
+        ),
+        transform: GossipLabel.parse
+    )
+    var gossipLabel: String?
+
     @Option(help: ArgumentHelp("zstd level of the links, 1 to 19; off sends uncompressed.", valueName: "level"))
     var linkCompression = CompressionLevel.level(1)
 }

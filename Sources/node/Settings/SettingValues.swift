@@ -262,3 +262,11 @@ enum NodeName {
         return text
     }
 }
+
+/// The value of `--gossip-label`, which stands in each packet behind one byte with its length.
+enum GossipLabel {
+    static let parse: @Sendable (String) throws -> String = { text in
+        guard (1...255).contains(text.utf8.count) else { throw ValidationError("it takes 1 to 255 bytes") }
+        return text
+    }
+}

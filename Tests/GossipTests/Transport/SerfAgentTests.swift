@@ -90,7 +90,7 @@ final class SerfAgent {
     private let rpc: String
     private let logFile: URL
 
-    init(name: String, host: String, tags: [String: String]) throws {
+    init(name: String, host: String, tags: [String: String] = [:], key: KeyRing.Key? = nil) throws {
         self.rpc = "\(host):7373"
         self.logFile = FileManager.default.temporaryDirectory.appendingPathComponent("serf-\(UUID().uuidString).log")
         try Data().write(to: self.logFile)
@@ -100,7 +100,7 @@ final class SerfAgent {
             [
                 "agent", "-node=\(name)", "-bind=\(host):7946", "-rpc-addr=\(self.rpc)", "-profile=local",
                 "-log-level=debug",
-            ] + tags.map { "-tag=\($0.key)=\($0.value)" }
+            ] + tags.map { "-tag=\($0.key)=\($0.value)" } + (key.map { ["-encrypt=\($0.base64)"] } ?? [])
         self.process.standardOutput = output
         self.process.standardError = output
         try self.process.run()

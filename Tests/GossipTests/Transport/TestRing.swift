@@ -42,7 +42,9 @@ struct TestNode: Sendable {
         seeds: [GossipConfiguration.Seed] = [],
         tags: [String: String] = [:],
         profile: GossipProfile = .local,
-        bootEpoch: UInt64 = 1
+        bootEpoch: UInt64 = 1,
+        keyRing: KeyRing? = nil,
+        label: String = ""
     ) async throws -> TestNode {
         let log = EventLog()
         var logger = Logger(label: name)
@@ -55,6 +57,8 @@ struct TestNode: Sendable {
             tags: tags,
             profile: profile,
             bootEpoch: bootEpoch,
+            keyRing: keyRing,
+            label: label,
             logger: logger
         )
         return TestNode(node: try await GossipNode.start(configuration) { log.append($0) }, log: log)
@@ -78,8 +82,10 @@ func eventually(
     _ condition: () async throws -> Bool
 ) async throws {
     let deadline = NIODeadline.now() + .seconds(seconds)
-    while NIODeadline.now() < deadline {
+    while true {
+        // Also when the deadline went by while this task was not run.
         if try await condition() { return }
+        guard NIODeadline.now() < deadline else { break }
         try await Task.sleep(for: .milliseconds(10))
     }
     Issue.record(what, sourceLocation: sourceLocation)

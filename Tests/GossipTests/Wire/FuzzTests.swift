@@ -8,7 +8,7 @@ import Testing
 @Suite("Bad input")
 struct FuzzTests {
     /// Inputs of each random test; `DUNLIN_FUZZ_INPUTS` makes it more.
-    private static let inputs = ProcessInfo.processInfo.environment["DUNLIN_FUZZ_INPUTS"].flatMap(Int.init) ?? 20_000
+    static let inputs = ProcessInfo.processInfo.environment["DUNLIN_FUZZ_INPUTS"].flatMap(Int.init) ?? 20_000
 
     private static func decodeStream(_ bytes: [UInt8]) -> Message? {
         var decoder = StreamDecoder()

@@ -10,6 +10,13 @@ struct GoldenPacket: Sendable, CustomTestStringConvertible {
     let bytes: [UInt8]
     let isEncrypted: Bool
     let isLabelled: Bool
+    /// The label and the key that the capture was made with.
+    let sealing: Sealing
+    /// What the side wrote that did not open the stream.
+    let isAnswer: Bool
+    /// The content of the encryption, and its nonce.
+    let plainHex: String?
+    let nonce: [UInt8]
     /// The leaves of the capture's own decoding: messages with their bodies, as JSON text with sorted keys.
     let expected: [String]
     /// Some layer of it is compressed, so that our encoder makes other bytes.
@@ -28,13 +35,16 @@ struct GoldenPacket: Sendable, CustomTestStringConvertible {
         return packets.compactMap(GoldenPacket.init)
     }()
 
-    /// Those that this implementation is to understand as they are. Packets under a key or a label are recognised and
-    /// refused until encryption and labels are there; the suite checks that too.
+    /// Those without the outer layers.
     static let plain = Self.all.filter { !$0.isEncrypted && !$0.isLabelled }
     static let datagrams = Self.plain.filter { !$0.isStream }
     static let streams = Self.plain.filter(\.isStream)
     static let encrypted = Self.all.filter { $0.isEncrypted && !$0.isLabelled }
     static let labelled = Self.all.filter(\.isLabelled)
+    /// Those with one of the outer layers at least.
+    static let wrapped = Self.encrypted + Self.labelled
+    static let sealedDatagrams = Self.wrapped.filter { !$0.isStream }
+    static let sealedStreams = Self.wrapped.filter(\.isStream)
 
     private init?(_ json: [String: Any]) {
         guard let id = json["id"] as? String, let transport = json["transport"] as? String,
@@ -45,6 +55,12 @@ struct GoldenPacket: Sendable, CustomTestStringConvertible {
         self.bytes = [UInt8](hex: hex)
         self.isEncrypted = json["keyBase64"] != nil
         self.isLabelled = self.bytes.first == 244
+        let key = (json["keyBase64"] as? String).flatMap(KeyRing.Key.init(base64:))
+        self.sealing = Sealing(label: Array((json["label"] as? String ?? "").utf8), ring: key.map(KeyRing.init))
+        self.isAnswer = id.hasSuffix("-reply") || id == "enc-tcp-err"
+        self.plainHex = decoded["plain_hex"] as? String
+        let frame = decoded["encrypt"] as? [String: Any] ?? decoded
+        self.nonce = [UInt8](hex: frame["nonce"] as? String ?? "")
         var leaves: [[String: Any]] = []
         var inner: [String] = []
         Self.flatten(decoded["msg"] as? [String: Any] ?? [:], &leaves, &inner)

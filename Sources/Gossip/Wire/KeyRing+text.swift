@@ -1,0 +1,52 @@
+internal import Crypto
+
+#if canImport(FoundationEssentials)
+internal import FoundationEssentials
+#else
+internal import Foundation
+#endif
+
+/// Keys in files: base64, one a line, or a JSON array of them as in the keyring file of a Serf agent.
+extension KeyRing {
+    /// Reads the content of a file; the first key in it is the first of the ring.
+    ///
+    /// Empty lines and those that begin with `#` are passed over. A key that is there twice counts once.
+    package init(text: String) throws(KeyRingError) {
+        let keys = try text.first { !$0.isWhitespace } == "[" ? Self.elements(text) : Self.lines(text)
+        guard let first = keys.first else { throw .noKeys }
+        self.init(first)
+        for key in keys.dropFirst() { try self.add(key) }
+    }
+
+    private static func lines(_ text: String) throws(KeyRingError) -> [Key] {
+        var keys: [Key] = []
+        for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
+            let words = line.split(whereSeparator: \.isWhitespace)
+            guard let word = words.first, !word.hasPrefix("#") else { continue }
+            guard words.count == 1, let key = Key(base64: String(word)) else { throw .invalidLine(index + 1) }
+            keys.append(key)
+        }
+        return keys
+    }
+
+    private static func elements(_ text: String) throws(KeyRingError) -> [Key] {
+        guard let texts = try? JSONDecoder().decode([String].self, from: Data(text.utf8)) else { throw .invalidJSON }
+        var keys: [Key] = []
+        for (index, text) in texts.enumerated() {
+            guard let key = Key(base64: text) else { throw .invalidElement(index + 1) }
+            keys.append(key)
+        }
+        return keys
+    }
+}
+
+extension KeyRing.Key {
+    /// - Returns: nil unless the text is the base64 of 16, 24 or 32 bytes.
+    package init?(base64: String) {
+        guard let data = Data(base64Encoded: base64) else { return nil }
+        self.init(bytes: Array(data))
+    }
+
+    /// The form of key files, and of Serf's `-encrypt`.
+    package var base64: String { self.secret.withUnsafeBytes { Data($0) }.base64EncodedString() }
+}
