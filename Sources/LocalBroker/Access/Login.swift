@@ -86,6 +86,9 @@ final class EnhancedExchange {
 
     private static func outcome(_ step: EnhancedAuthenticationStep) -> Outcome {
         switch step {
+        // More than a property can hold.
+        case .challenge(let data?) where data.count > UInt16.max, .accept(_, let data?) where data.count > UInt16.max:
+            .decided(.refused(.implementationSpecificError, "an authenticator sent more than fits"), data: nil)
         case .challenge(let data): .challenge(data)
         case .accept(let client, let data): .decided(AccessControl.accepted(client), data: data)
         case .refuse(let reason):

@@ -244,6 +244,8 @@ struct EnhancedAuthenticationTests {
             switch data {
             case nil: .challenge([1])
             case [1]: .accept(AcceptedClient(userName: "echo", grant: TopicGrant(publish: ["%u"])), data: [2])
+            case [7]: .challenge(Array(repeating: 7, count: 65_536))
+            case [8]: .accept(AcceptedClient(userName: "echo"), data: Array(repeating: 8, count: 65_536))
             case [9]:
                 await withUnsafeContinuation { (_: UnsafeContinuation<EnhancedAuthenticationStep, Never>) in }
             default: .refuse(.banned)
@@ -271,6 +273,9 @@ struct EnhancedAuthenticationTests {
             try await client.expectClosed(.notAuthorized)
             try await broker.expectRefused(Self.connect([3], method: "ECHO"), .banned)
             try await broker.expectRefused(Self.connect([9], method: "ECHO"), .notAuthorized)
+            // What no packet can hold ends the client and nothing else.
+            try await broker.expectRefused(Self.connect([7], method: "ECHO"), .implementationSpecificError)
+            try await broker.expectRefused(Self.connect([8], method: "ECHO"), .implementationSpecificError)
         }
     }
 }
