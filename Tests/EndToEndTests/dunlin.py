@@ -303,29 +303,12 @@ def _text(string):
     return len(string).to_bytes(2, "big") + string.encode()
 
 
-class Subscriber:
-    """A running mosquitto_sub. Each line it prints is one message: topic|qos|retained|payload."""
+class Tool:
+    """A program that runs until it is left, and what it prints, line by line."""
 
-    def __init__(self, node, topic_filter, qos=0, version="311"):
-        address, port = node.mqtt
+    def __init__(self, command, **options):
         self._process = subprocess.Popen(
-            [
-                "mosquitto_sub",
-                "-h",
-                address,
-                "-p",
-                str(port),
-                "-t",
-                topic_filter,
-                "-q",
-                str(qos),
-                "-V",
-                f"mqttv{version}",
-            ]
-            + ["-F", "%t|%q|%r|%p"],
-            stdout=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
+            command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, **options
         )
         self._lines = queue.Queue()
         threading.Thread(target=_collect, args=(self._process.stdout, self._lines), daemon=True).start()
@@ -341,8 +324,8 @@ class Subscriber:
         try:
             line = self._lines.get(timeout=seconds)
         except queue.Empty:
-            raise AssertionError(f"mosquitto_sub received nothing within {seconds:g} s") from None
-        assert line is not None, "mosquitto_sub ended"
+            raise AssertionError(f"{self._process.args} said nothing within {seconds:g} s") from None
+        assert line is not None, f"{self._process.args} ended"
         return line
 
     def lines(self, count):
@@ -350,6 +333,23 @@ class Subscriber:
 
     def has_line(self):
         return not self._lines.empty()
+
+    def finish(self, seconds=PATIENCE):
+        """Its output up to its end, which is a good one."""
+        assert self._process.wait(seconds) == 0
+        lines = []
+        while (line := self._lines.get(timeout=seconds)) is not None:
+            lines.append(line)
+        return lines
+
+
+class Subscriber(Tool):
+    """A running mosquitto_sub. Each line it prints is one message: topic|qos|retained|payload."""
+
+    def __init__(self, node, topic_filter, qos=0, version="311"):
+        address, port = node.mqtt
+        command = ["mosquitto_sub", "-h", address, "-p", str(port), "-t", topic_filter, "-q", str(qos)]
+        super().__init__([*command, "-V", f"mqttv{version}", "-F", "%t|%q|%r|%p"])
 
 
 def mosquitto_pub(node, topic, payload, qos=0, version="311", retain=False):

@@ -11,7 +11,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from dunlin import PATIENCE, Node, _collect, unique, until
+from dunlin import PATIENCE, Node, Tool, unique, until
 
 
 @dataclass(frozen=True)
@@ -140,42 +140,12 @@ class Peer:
         self._paho.loop_stop()
 
 
-class Mosquitto:
+class Mosquitto(Tool):
     """One of mosquitto's tools that runs until it has what it waits for."""
 
     def __init__(self, tool, endpoint, *arguments):
-        self._process = subprocess.Popen(
-            [f"mosquitto_{tool}", *endpoint.arguments(), "-V", "mqttv5", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-        )
-        self._lines = queue.Queue()
-        threading.Thread(target=_collect, args=(self._process.stdout, self._lines), daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_exception):
-        self._process.kill()
-        self._process.wait()
-
-    def line(self, seconds=PATIENCE):
-        try:
-            line = self._lines.get(timeout=seconds)
-        except queue.Empty:
-            raise AssertionError(f"{self._process.args} said nothing within {seconds:g} s") from None
-        assert line is not None, f"{self._process.args} ended"
-        return line
-
-    def finish(self, seconds=PATIENCE):
-        """Its output up to its end, which is a good one."""
-        assert self._process.wait(seconds) == 0
-        lines = []
-        while (line := self._lines.get(timeout=seconds)) is not None:
-            lines.append(line)
-        return lines
+        command = [f"mosquitto_{tool}", *endpoint.arguments(), "-V", "mqttv5", *arguments]
+        super().__init__(command, stderr=subprocess.STDOUT)
 
 
 def mosquitto(tool, endpoint, *arguments, stdin=None):

@@ -31,7 +31,6 @@ extension Shard {
     /// hand it on.
     func noteStuck() {
         self.tickWork += 64
-        self.receiversAtOnceMax = Self.receiversAtOnceMin
         self.lastStuckSecond = self.now.seconds
     }
 

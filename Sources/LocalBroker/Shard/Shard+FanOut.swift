@@ -36,6 +36,11 @@ extension Shard {
     static let receiversAtOnceMax = 2048
     static let receiversAtOnceMin = 128
 
+    /// More receivers than these get a QoS 0 message in turns now.
+    var receiversAtOnceNow: Int {
+        self.now.seconds > self.lastStuckSecond + 1 ? Self.receiversAtOnceMax : Self.receiversAtOnceMin
+    }
+
     /// How long deliveries, and writes, of many connections may keep the loop from its sockets.
     static let turnTime = TimeAmount.microseconds(100)
 
@@ -54,7 +59,7 @@ extension Shard {
     @inline(__always)
     func isForTurns(_ qos: QoS, _ receivers: Int) -> Bool {
         guard receivers > Self.receiversAtOnceMin else { return false }
-        return qos != .atMostOnce || receivers > self.receiversAtOnceMax || !self.fanOuts.isEmpty
+        return qos != .atMostOnce || receivers > self.receiversAtOnceNow || !self.fanOuts.isEmpty
     }
 
     private func isBehind(_ source: Connection?, _ scope: Scope) -> Bool {

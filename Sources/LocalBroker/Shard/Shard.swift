@@ -31,10 +31,8 @@ final class Shard {
     @exclusivity(unchecked) var limits: ShardLimits
     /// Receivers of this tick's messages that have many.
     var tickWork = 0
-    /// More receivers get a message in turns (`FanOut`).
-    var receiversAtOnceMax = Shard.receiversAtOnceMax
     /// When a message was last kept for a client that does not take it.
-    var lastStuckSecond = 0
+    var lastStuckSecond = Int.min
     /// Messages with many receivers, in the order they came.
     @exclusivity(unchecked) var fanOuts = CircularBuffer<FanOut>(initialCapacity: 1)
     /// Deliveries that wait in them; large messages count as several.
@@ -337,7 +335,6 @@ final class Shard {
     /// Called every second.
     func onSecond() {
         self.beginTick()
-        if self.now.seconds > self.lastStuckSecond + 1 { self.receiversAtOnceMax = Self.receiversAtOnceMax }
         if self.index == 0 { self.shared.retained.purge(nowMilliseconds: self.nowMilliseconds) }
         for timer in self.timers.advance(toSeconds: self.now.seconds) {
             switch timer {

@@ -30,6 +30,7 @@ enum AtomicFile {
         let target = Self.resolved(path)
         // By FileManager: with the static runtime Foundation's module map owns sys/stat.h.
         let old = try? FileManager.default.attributesOfItem(atPath: target)
+        // mkstemp puts letters of its own in the place of these six.
         var template = Array("\(target).XXXXXX".utf8CString)
         // Made with mode 0600.
         let file = mkstemp(&template)

@@ -79,6 +79,7 @@ struct SerfEncryptionTests {
             while !Task.isCancelled {
                 count += 1
                 try await second.node.setTags(["count": "\(count)"])
+                // The pace of the traffic; nothing waits for it.
                 try await Task.sleep(for: .milliseconds(20))
             }
         }

@@ -3,10 +3,10 @@ import Protocol
 
 /// Makes the packets of fuzzing clients: of few names and identifiers, so that they meet.
 struct FuzzPackets {
-    var random: FuzzRandom
+    var random: SeededGenerator
     private var sequence: UInt32 = 0
 
-    init(random: FuzzRandom) {
+    init(random: SeededGenerator) {
         self.random = random
     }
 

@@ -40,7 +40,7 @@ final class FuzzWorld {
     init(seed: UInt64, isTelling: Bool = false) throws {
         self.isTelling = isTelling
         self.broker = try VirtualBroker(Self.configuration, shardCount: 2)
-        self.packets = FuzzPackets(random: FuzzRandom(seed: seed))
+        self.packets = FuzzPackets(random: SeededGenerator(seed: seed))
     }
 
     func run(steps: Int) {
