@@ -71,15 +71,12 @@ package final class ClusterService: Sendable {
                 ring.confirmDead(name: name, epoch: epoch)
             }
             let hub = LinkHub(loop: loop, configuration: configuration.links, host: host, logger: configuration.logger)
-            return NIOLoopBound(Links(host: host, hub: hub), eventLoop: loop)
+            let links = NIOLoopBound(Links(host: host, hub: hub), eventLoop: loop)
+            host.onFirstPeer = { [unowned hub] in
+                hub.ownTableChanged(broker.observe(RouteObserver(loop: loop, links: links)).map(TableChange.init))
+            }
+            return links
         }.get()
-        broker.setObserver(RouteObserver(loop: loop, links: bound))
-        // What the broker had before it was observed, such as sessions from a store.
-        broker.withOwnRoutes { routes in
-            let changes = routes.map(TableChange.init)
-            guard !changes.isEmpty else { return }
-            loop.execute { bound.value.hub.ownTableChanged(changes) }
-        }
         do {
             let address = try await loop.flatSubmit {
                 bound.value.hub.listen(host: configuration.bindHost, port: configuration.linkPort)

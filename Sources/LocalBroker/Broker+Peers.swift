@@ -20,15 +20,13 @@ extension Broker {
     /// Retained messages; safe on any loop.
     package var retained: RetainedStore { self.shared.retained }
 
-    /// Sets who is told of changes. On any loop, before listeners are open.
-    package func setObserver(_ observer: any BrokerObserver) {
-        self.shared.routes.onChange = { observer.routesChanged($0) }
+    /// Tells the observer of changes from now on. Who has no peers needs none, and spends nothing on noting what they are
+    /// to be told.
+    ///
+    /// - Returns: all that this node's clients subscribe to now.
+    package func observe(_ observer: any BrokerObserver) -> [RouteChange] {
         self.shared.observer.withLock { $0 = observer }
-    }
-
-    /// Runs a closure with all that this node's clients subscribe to; no change is told meanwhile. On any loop.
-    package func withOwnRoutes<Result>(_ body: ([RouteChange]) -> Result) -> Result {
-        self.shared.routes.withOwnRoutes(body)
+        return self.shared.routes.observe { observer.routesChanged($0) }
     }
 
     /// Makes a peer one more subscriber.

@@ -22,7 +22,7 @@ final class BrokerShared: Sendable {
     /// Peers that are attached; where there are none a retained message needs no copy for them.
     let peerCount = Atomic<Int>(0)
     let congestedPeers = CongestedPeers()
-    /// Who is told of route changes; set before clients come.
+    /// Who is told of route changes, once there are peers.
     let observer = Mutex<(any BrokerObserver)?>(nil)
     /// Files that are read again when they change.
     let reloader: FileReloader
@@ -49,7 +49,7 @@ final class BrokerShared: Sendable {
         self.admission = Admission(configuration)
         self.flapping = Mutex(configuration.flapLimit.map { FlapDetector($0) })
         self.mailboxes = eventLoops.map { ShardMailbox(eventLoop: $0) }
-        self.routes = RoutingTable(readers: eventLoops.count, seed: generator.next())
+        self.routes = Self.makeRoutes(eventLoops, seed: generator.next())
         self.retained = RetainedStore(
             limits: RetainedLimits(
                 countMax: configuration.maximumRetainedMessages,
@@ -57,6 +57,16 @@ final class BrokerShared: Sendable {
             )
         )
         self.assignedPrefix = "dunlin-" + String(generator.next() as UInt64, radix: 36) + "-"
+    }
+
+    private static func makeRoutes(_ loops: [any EventLoop], seed: UInt64) -> RoutingTable {
+        guard loops.count == 1 else { return RoutingTable(readers: loops.count, seed: seed) }
+        let loop = loops[0]
+        let reader = RoutingTable.OnlyReader(
+            isCurrent: { loop.inEventLoop },
+            wake: { table in loop.execute { table.poll() } }
+        )
+        return RoutingTable(onlyReader: reader, seed: seed)
     }
 
     /// A client identifier for a client that brought none. [MQTT-3.1.3-6]

@@ -18,6 +18,8 @@ final class ClusterHost: LinkHost {
     private let broker: Broker
     private let logger: Logger
     private let onDead: (String, UInt64) -> Void
+    /// Called once, before there is a peer.
+    var onFirstPeer: (() -> Void)?
 
     init(broker: Broker, logger: Logger, onDead: @escaping (String, UInt64) -> Void) {
         self.broker = broker
@@ -26,6 +28,7 @@ final class ClusterHost: LinkHost {
     }
 
     func attach(peer name: String, onPending: @escaping () -> Void) -> any LinkPeerHost {
+        self.onFirstPeer.take()?()
         let outlet = self.broker.attachPeer(name: name)
         outlet.onPending = onPending
         return ClusterPeerHost(broker: self.broker, outlet: outlet, logger: self.logger)

@@ -22,17 +22,19 @@ final class RouteTrie {
     static let root: UInt32 = 1
     static let dollarRoot: UInt32 = 2
 
+    // Exempt from the runtime's exclusivity checks, which cost a twentieth of a change: no closure or callback runs while
+    // a field is being changed.
     let seed: UInt64
-    var nodes: UnsafeMutablePointer<RouteNode>
-    var nodeCapacity: Int
+    @exclusivity(unchecked) var nodes: UnsafeMutablePointer<RouteNode>
+    @exclusivity(unchecked) var nodeCapacity: Int
     /// Nodes ever used, free ones and the three fixed ones (null and two roots) included.
-    var nodeCount: UInt32 = 0
-    private var freeNode: UInt32 = 0
-    var edges = EdgeTable()
-    var pool = UnitPool()
-    var groups = ShareGroups()
-    var routeCount = 0
-    var filterCount = 0
+    @exclusivity(unchecked) var nodeCount: UInt32 = 0
+    @exclusivity(unchecked) private var freeNode: UInt32 = 0
+    @exclusivity(unchecked) var edges = EdgeTable()
+    @exclusivity(unchecked) var pool = UnitPool()
+    @exclusivity(unchecked) var groups = ShareGroups()
+    @exclusivity(unchecked) var routeCount = 0
+    @exclusivity(unchecked) var filterCount = 0
 
     private static let nodeCapacityMin = 16
     private static let unitsPerNode = MemoryLayout<RouteNode>.stride / UnitPool.unitBytes

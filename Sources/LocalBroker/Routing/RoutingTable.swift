@@ -19,10 +19,15 @@ import Synchronization
 /// - What the writer wrote to d happens before the reader's walk through d: the store of `active` releases, the load
 ///   acquires. What a reader read in c happens before the writer's changes of it: the same with the reader's state.
 /// - Two writers exclude each other by `writer`; `requests` is what makes sure that no request is forgotten.
+///
+/// **With one reader** whose thread is known there is one copy, which that thread both reads and changes, never at the
+/// same time: half the work and half the memory. Calls from elsewhere leave their batch to it. A batch that is applied in
+/// several slices can then be seen in part before it is `published`.
 package final class RoutingTable: @unchecked Sendable {
-    /// A copy for each index. Changed only as told above.
+    /// A copy for each index; one for both where one thread reads and writes. Changed only as told above.
     private let left: RouteTrie
     private let right: RouteTrie
+    private let onlyReader: OnlyReader?
     private let readers: [ReaderState]
     /// Index of the published copy.
     private let active = Atomic<Int>(0)
@@ -41,17 +46,34 @@ package final class RoutingTable: @unchecked Sendable {
     package init(readers: Int, seed: UInt64) {
         self.left = RouteTrie(seed: seed)
         self.right = RouteTrie(seed: seed)
+        self.onlyReader = nil
         self.readers = (0..<readers).map { _ in ReaderState() }
     }
 
-    // MARK: Set before use
+    /// The thread of a table's one reader.
+    package struct OnlyReader: Sendable {
+        /// Whether the caller is that thread.
+        var isCurrent: @Sendable () -> Bool
+        /// Must bring about a `poll()` on that thread.
+        var wake: @Sendable (RoutingTable) -> Void
 
-    /// Told of own-filter changes, in order, when the batch that made them is published and before its `published` is
-    /// called. Runs under the writer's lock: it must only post somewhere and must not call the table.
-    package var onChange: (@Sendable ([RouteChange]) -> Void)? {
-        get { self.writer.withLock { $0.onChange } }
-        set { self.writer.withLock { $0.onChange = newValue } }
+        package init(isCurrent: @escaping @Sendable () -> Bool, wake: @escaping @Sendable (RoutingTable) -> Void) {
+            self.isCurrent = isCurrent
+            self.wake = wake
+        }
     }
+
+    /// A table that one thread reads, in one copy.
+    ///
+    /// - Parameter seed: secret of the process; see `TopicSegment`.
+    package init(onlyReader: OnlyReader, seed: UInt64) {
+        self.left = RouteTrie(seed: seed)
+        self.right = self.left
+        self.onlyReader = onlyReader
+        self.readers = [ReaderState()]
+    }
+
+    // MARK: Set before use
 
     /// Bounds the time one call spends on other callers' batches.
     ///
@@ -108,22 +130,31 @@ package final class RoutingTable: @unchecked Sendable {
 
     // MARK: Looking
 
-    /// What this node's own sessions subscribe to, as published.
-    package func ownRoutes() -> [RouteChange] {
-        self.withOwnRoutes { $0 }
-    }
-
-    /// Runs a closure with a snapshot of the own routes. No `onChange` runs meanwhile: what it told before is in the
-    /// snapshot, what it tells after is not. The closure must not call the table.
+    /// Tells of changes of the own routes from now on, in order, when the batch that made them is published and before its
+    /// `published` is called. Until then nothing is spent on noting them.
     ///
     /// Takes time in proportion to the table, and the writer waits for it (but no reader, and no caller of `apply`).
-    package func withOwnRoutes<Result>(_ body: ([RouteChange]) -> Result) -> Result {
-        let result = self.writer.withLock { _ in
-            body(self.copy(self.active.load(ordering: .sequentiallyConsistent)).ownRoutes())
+    ///
+    /// - Parameter onChange: called under the writer's lock: it must only post somewhere and must not call the table.
+    /// - Returns: the own routes that no change will be told of.
+    package func observe(_ onChange: @escaping @Sendable ([RouteChange]) -> Void) -> [RouteChange] {
+        let routes = self.writer.withLock { writer in
+            let active = self.active.load(ordering: .sequentiallyConsistent)
+            let isApplying = writer.observe(onChange)
+            return self.copy(isApplying ? 1 - active : active).ownRoutes()
         }
         // A writer that met the lock has gone away.
         self.poll()
-        return result
+        return routes
+    }
+
+    /// What this node's own sessions subscribe to, as published.
+    package func ownRoutes() -> [RouteChange] {
+        let routes = self.writer.withLock { _ in
+            self.copy(self.active.load(ordering: .sequentiallyConsistent)).ownRoutes()
+        }
+        self.poll()
+        return routes
     }
 
     /// Size of the published table.
@@ -133,7 +164,7 @@ package final class RoutingTable: @unchecked Sendable {
             return RoutingStatistics(
                 filterCount: active.filterCount,
                 routeCount: active.routeCount,
-                bytes: self.left.bytes + self.right.bytes
+                bytes: self.left.bytes + (self.onlyReader == nil ? self.right.bytes : 0)
             )
         }
         self.poll()
@@ -169,6 +200,10 @@ package final class RoutingTable: @unchecked Sendable {
 
     /// Does what can be done now, or makes sure that the thread that is at it does.
     private func advance() {
+        if let onlyReader, !onlyReader.isCurrent() {
+            onlyReader.wake(self)
+            return
+        }
         guard self.requests.wrappingAdd(1, ordering: .sequentiallyConsistent).oldValue == 0 else {
             return
         }
@@ -221,6 +256,18 @@ package final class RoutingTable: @unchecked Sendable {
                     self.isWaiting.store(false, ordering: .sequentiallyConsistent)
                     return
                 }
+            case .applying where self.onlyReader != nil:
+                guard self.isVacant(copy: active) else {
+                    self.isWaiting.store(true, ordering: .sequentiallyConsistent)
+                    return
+                }
+                guard writer.apply(to: self.left, budget: &budget) else {
+                    outcome.onMore = writer.onMore
+                    return
+                }
+                writer.publish(&outcome)
+                writer.quiesce(&outcome)
+                writer.finish(&outcome)
             case .applying:
                 guard writer.apply(to: self.copy(1 - active), budget: &budget) else {
                     outcome.onMore = writer.onMore

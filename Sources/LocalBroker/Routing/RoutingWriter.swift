@@ -27,7 +27,7 @@ struct RoutingWriter {
         var onMore: (@Sendable () -> Void)?
     }
 
-    var onChange: (@Sendable ([RouteChange]) -> Void)?
+    private var onChange: (@Sendable ([RouteChange]) -> Void)?
     var onMore: (@Sendable () -> Void)?
     var changesMax = Int.max
 
@@ -36,6 +36,16 @@ struct RoutingWriter {
     private var batches: [RouteBatch] = []
     private var cursor = RouteCursor()
     private var changes: [RouteChange]?
+
+    /// Notes changes from now on, those that are left of a batch under way included.
+    ///
+    /// - Returns: whether a batch is under way, and in part in the copy that is not published.
+    mutating func observe(_ onChange: @escaping @Sendable ([RouteChange]) -> Void) -> Bool {
+        self.onChange = onChange
+        guard self.phase == .applying else { return false }
+        self.changes = []
+        return true
+    }
 
     /// Returns false if there is nothing to begin with.
     mutating func begin(_ batches: [RouteBatch]) -> Bool {

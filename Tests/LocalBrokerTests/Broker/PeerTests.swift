@@ -137,7 +137,7 @@ struct PeerTests {
     func subAckWaits() async throws {
         let recorder = Recorder()
         let inner = try await Broker.make(configuration: .test())
-        inner.setObserver(recorder)
+        _ = inner.observe(recorder)
         try await inner.bindListeners()
         await inner.acceptClients()
         let broker = TestBroker(broker: inner, address: try #require(inner.addresses.first))
@@ -160,7 +160,7 @@ struct PeerTests {
     func observer() async throws {
         let recorder = Recorder()
         let inner = try await Broker.make(configuration: .test())
-        inner.setObserver(recorder)
+        _ = inner.observe(recorder)
         try await inner.bindListeners()
         await inner.acceptClients()
         let broker = TestBroker(broker: inner, address: try #require(inner.addresses.first))

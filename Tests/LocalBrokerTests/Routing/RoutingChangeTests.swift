@@ -3,12 +3,12 @@ import Testing
 
 @testable import LocalBroker
 
-/// What `onChange` told, in order.
+/// What a table told its observer, in order.
 final class ChangeLog: Sendable {
     private let changes = Mutex<[RouteChange]>([])
 
     func listen(to table: RoutingTable) {
-        table.onChange = { changes in self.changes.withLock { $0.append(contentsOf: changes) } }
+        _ = table.observe { changes in self.changes.withLock { $0.append(contentsOf: changes) } }
     }
 
     func take() -> [RouteChange] {

@@ -21,7 +21,7 @@ struct RoutingPublicationTests {
     func immediate() {
         let table = RoutingTable(readers: 2, seed: 1)
         let log = EventLog()
-        table.onChange = { _ in log.add("change") }
+        #expect(table.observe { _ in log.add("change") }.isEmpty)
         table.apply([.add("a", sessionID(1))], published: { log.add("published") }, quiesced: { log.add("quiesced") })
         #expect(log.all == ["change", "published", "quiesced"])
         #expect(table.poll())
@@ -114,15 +114,18 @@ struct RoutingPublicationTests {
         #expect(log.all.count { $0 == "published" } == 1)
     }
 
-    @Test("a snapshot and the changes told after it are the whole")
-    func snapshotOrder() {
-        let table = RoutingTable(readers: 1, seed: 1)
-        let log = EventLog()
-        table.onChange = { changes in log.add("change \(changes.count)") }
-        table.apply([.add("a", sessionID(1)), .add("b", sessionID(1))])
-        table.withOwnRoutes { routes in log.add("snapshot \(routes.count)") }
-        table.apply([.add("c", sessionID(1))])
-        #expect(log.all == ["change 2", "snapshot 2", "change 1"])
+    @Test("an observer that comes amid a batch misses nothing", arguments: [false, true])
+    func observesAmidBatch(isOneCopy: Bool) {
+        let table = isOneCopy ? RoutingTable.onlyReader(seed: 1) : RoutingTable(readers: 1, seed: 1)
+        table.limitSteps(changesMax: 10) {}
+        table.apply((0..<25).map { .add("a/\($0)", sessionID(1)) })
+        let told = Mutex<[RouteChange]>([])
+        let snapshot = table.observe { changes in told.withLock { $0 += changes } }
+        while !table.poll() {}
+        table.apply([.add("b", sessionID(1))])
+        let all = (snapshot + told.withLock { $0 }).map { String(decoding: $0.filter, as: UTF8.self) }
+        #expect(all.sorted() == ((0..<25).map { "a/\($0)" } + ["b"]).sorted())
+        #expect(!snapshot.isEmpty && snapshot.count < 25)
     }
 }
 

@@ -108,10 +108,11 @@ struct RoutingRandomTests {
     @Test("thousands of operations leave what a list would hold", arguments: [1, 2, 3, 4] as [UInt64])
     func comparesWithModel(seed: UInt64) {
         var generator = SeededGenerator(seed: seed)
-        let table = RoutingTable(readers: 1, seed: generator.next())
+        let tableSeed: UInt64 = generator.next()
+        let table = seed <= 2 ? RoutingTable(readers: 1, seed: tableSeed) : .onlyReader(seed: tableSeed)
         let reader = table.reader(0)
         var model = RoutingModel()
-        // Sliced on odd seeds: the result must be the same.
+        // In one copy on the later seeds, sliced on odd ones: the result must be the same.
         if seed % 2 == 1 {
             table.limitSteps(changesMax: 3) {}
         }
