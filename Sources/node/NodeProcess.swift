@@ -45,7 +45,7 @@ struct NodeProcess {
         // A client that closes its connection must not end the process.
         signal(SIGPIPE, SIG_IGN)
         FileDescriptors.raiseLimit()
-        ProcessMemory.keepLargeBlocksApart()
+        ProcessMemory.tuneAllocator(shards: self.options.limits.shards)
         // Also those that come while the node starts are kept, and the files read again when it has.
         let hangups = await UnixSignalsSequence(trapping: .sighup)
         let keyRing = try GossipKeyFile(self.options.cluster)?.readAtStart()

@@ -6,7 +6,7 @@ import Synchronization
 /// SUBACK receives what is published from then on.
 extension Connection {
     /// Room made in a session for the filters of one packet, at most: they may all be the same.
-    private static let reservedMax = 64
+    private static let reservedMax = 1024
 
     /// - Returns: false if the packet must wait for who judges it.
     func onSubscribe(_ subscribe: SubscribeView, _ span: RawSpan, _ bytes: UnsafeRawBufferPointer) -> Bool {
@@ -14,8 +14,10 @@ extension Connection {
         guard !self.mustHold(subscribe, span, bytes) else { return false }
         var reasons: [ReasonCode] = []
         var operations: [RouteOperation] = []
-        /// Those of the operations that ask for retained messages.
+        /// Those of the operations that ask for retained messages, and whether any asks for the broker's own, which are kept
+        /// elsewhere than the others.
         var retained: [Int] = []
+        var wantsOwnTopics = false
         reasons.reserveCapacity(subscribe.count)
         operations.reserveCapacity(subscribe.count)
         session.state.subscriptions.reserveCapacity(
@@ -51,6 +53,7 @@ extension Connection {
             // A shared subscription gets no retained messages. (MQTT 5, section 4.8.2)
             if !isShared, request.retainHandling == .send || (request.retainHandling == .sendIfNew && isNew) {
                 retained.append(operations.count)
+                wantsOwnTopics = wantsOwnTopics || filter.first == UInt8(ascii: "$")
             }
             operations.append(.subscribe(filter: filter, route))
             reasons.append(ReasonCode(rawValue: request.maximumQoS.rawValue))
@@ -62,7 +65,9 @@ extension Connection {
             connection.answer {
                 ShortPackets.writeSubAck(packetID: packetID, reasons: reasons, version: connection.version, into: &$0)
             }
-            connection.expectRetained(operations, retained)
+            if wantsOwnTopics || !connection.shard.shared.retained.isEmpty {
+                connection.expectRetained(operations, retained)
+            }
             connection.pump()
         }
         return true
@@ -71,12 +76,9 @@ extension Connection {
     /// Notes what is retained for new subscriptions, which every publish can see by now: what is stored from here on comes
     /// to them as it is published.
     private func expectRetained(_ operations: [RouteOperation], _ indices: [Int]) {
-        guard let session = self.session, !indices.isEmpty else { return }
-        let isStoreEmpty = self.shard.shared.retained.isEmpty
+        guard let session = self.session else { return }
         for index in indices {
             guard case .subscribe(let filter, let route) = operations[index] else { continue }
-            // The broker's own topics, which begin with "$", are kept elsewhere.
-            if isStoreEmpty, filter.first != UInt8(ascii: "$") { continue }
             // The client may have unsubscribed while the answer waited for the peers. [MQTT-3.10.4-2]
             guard session.state.subscriptions[FilterKey(filter)] != nil else { continue }
             session.state.retained.append(

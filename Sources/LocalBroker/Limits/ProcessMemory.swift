@@ -78,17 +78,27 @@ package enum ProcessMemory {
     /// A block of this size is the system's own, which costs memory only where it is written to and grows in place.
     static let largeBlockBytes = 1024 * 1024
 
-    /// Makes the allocator take large blocks from the system and give them back one by one.
+    /// Makes the allocator take large blocks from the system and give them back one by one, and grow in large steps for
+    /// small ones. For the whole process, at its start.
     ///
     /// By default it puts ever larger blocks into its heap once it has seen one freed. There a buffer that grows is copied
-    /// each time, and what a burst has left behind stays resident between what lives. For the whole process, at its start.
-    package static func keepLargeBlocksApart() {
+    /// each time, and what a burst has left behind stays resident between what lives. And the heaps of all threads but the
+    /// first grow by a page at a time, with a system call each, which took a twelfth of what a subscription costs: a
+    /// process with one loop for its clients has one heap.
+    ///
+    /// - Parameter shards: the broker's event loops; nil for its default.
+    package static func tuneAllocator(shards: Int?) {
         #if canImport(Glibc)
         // Swift's view of the C library lacks it.
         typealias Option = @convention(c) (CInt, CInt) -> CInt
         guard let symbol = dlsym(nil, "mallopt") else { return }
-        let threshold: CInt = -3  // M_MMAP_THRESHOLD
-        _ = unsafeBitCast(symbol, to: Option.self)(threshold, CInt(Self.largeBlockBytes / 2))
+        let set = unsafeBitCast(symbol, to: Option.self)
+        let mmapThreshold: CInt = -3  // M_MMAP_THRESHOLD
+        let topPad: CInt = -2  // M_TOP_PAD
+        let arenaMax: CInt = -8  // M_ARENA_MAX
+        _ = set(mmapThreshold, CInt(Self.largeBlockBytes / 2))
+        _ = set(topPad, CInt(4 * Self.largeBlockBytes))
+        if shards ?? BrokerConfiguration.defaultShards == 1 { _ = set(arenaMax, 1) }
         #endif
     }
 

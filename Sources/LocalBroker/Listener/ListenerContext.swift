@@ -37,7 +37,11 @@ final class ListenerContext: Sendable {
     func addHandlers(to channel: any Channel, shard: Shard) throws {
         let pipeline = channel.pipeline.syncOperations
         let connection = Connection(shard: shard, listener: self)
-        try channel.syncOptions?.setOption(.recvAllocator, value: shard.makeReadAllocator(isEncrypted: self.tls != nil))
+        if let options = channel.syncOptions {
+            try options.setOption(.maxMessagesPerRead, value: 1)
+            try options.setOption(.writeBufferWaterMark, value: .init(low: 64 * 1024, high: 256 * 1024))
+            try options.setOption(.recvAllocator, value: shard.makeReadAllocator(isEncrypted: self.tls != nil))
+        }
         if !self.isBare { try pipeline.addHandler(ReadBufferHandler(shard: shard, isEncrypted: self.tls != nil)) }
         if self.configuration.acceptsProxyProtocol { try pipeline.addHandler(ProxyHeaderHandler(connection)) }
         if let tls { try pipeline.addHandler(tls.makeHandler()) }

@@ -75,7 +75,7 @@ package struct RouteMatches: ~Copyable {
                 if !pointer.pointee.exact.isEmpty {
                     self.append(pointer.pointee.exact, view)
                 }
-            } else if pointer.pointee.literalCount != 0 || pointer.pointee.singleLevel != 0 {
+            } else if !pointer.pointee.literals.isEmpty || pointer.pointee.singleLevel != 0 {
                 if level == levelsKnown {
                     if level == self.levelCapacity {
                         self.growLevels()
@@ -92,7 +92,7 @@ package struct RouteMatches: ~Copyable {
                     )
                     pendingCount &+= 1
                 }
-                if pointer.pointee.literalCount != 0 {
+                if !pointer.pointee.literals.isEmpty {
                     let child = view.child(of: node, segment: self.levels[level], topic: topic)
                     if child != 0 {
                         node = child

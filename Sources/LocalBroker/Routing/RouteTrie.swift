@@ -8,7 +8,8 @@ import Darwin
 
 /// One of the two copies of the routing table: a trie of topic levels in flat arrays.
 ///
-/// Nodes are an array indexed by `UInt32`; literal children stand in one hash table over all nodes (`EdgeTable`); the
+/// Nodes are an array indexed by `UInt32`; literal children that are not alone stand in one hash table over all nodes
+/// (`EdgeTable`); the
 /// routes of a filter are one contiguous run in a pool (`UnitPool`). Matching costs one probe and one node for each
 /// level and branch, whatever the number of filters; `+` and `#` are fields. Topics and filters that begin with `$`
 /// have a root of their own, so that wildcards in the first level never match them [MQTT-4.7.2-1].
@@ -180,7 +181,7 @@ final class RouteTrie {
             self.freeNode = self.nodes[Int(index)].singleLevel
         } else {
             index = self.nodeCount
-            precondition(index < RouteNode.freeParent, "The routing table is full")
+            precondition(index <= LiteralChildren.nodeMax, "The routing table is full")
             if Int(index) == self.nodeCapacity {
                 self.nodeCapacity *= 2
                 self.nodes = UnitPool.resize(self.nodes, units: self.nodeCapacity * Self.unitsPerNode)
@@ -210,9 +211,33 @@ final class RouteTrie {
             node.word1 = UInt64(offset)
         }
         let child = self.addNode(node)
-        self.edges.insert(tag: EdgeTable.tag(parent: parent, hash: segment.hash), child: child)
-        self.nodes[Int(parent)].literalCount += 1
+        self.link(child, to: parent)
         return child
+    }
+
+    private func link(_ child: UInt32, to parent: UInt32) {
+        let literals = self.nodes[Int(parent)].literals
+        guard !literals.isEmpty else {
+            self.nodes[Int(parent)].literals = LiteralChildren(single: child)
+            return
+        }
+        var count = literals.tabled
+        if literals.single != 0 {
+            self.edges.insert(tag: self.tag(of: literals.single, parent: parent), child: literals.single)
+            count = 1
+        }
+        self.edges.insert(tag: self.tag(of: child, parent: parent), child: child)
+        self.nodes[Int(parent)].literals = LiteralChildren(tabled: count + 1)
+    }
+
+    private func unlink(_ child: UInt32, from parent: UInt32) {
+        let literals = self.nodes[Int(parent)].literals
+        guard literals.single == 0 else {
+            self.nodes[Int(parent)].literals = LiteralChildren()
+            return
+        }
+        self.edges.remove(tag: self.tag(of: child, parent: parent), child: child)
+        self.nodes[Int(parent)].literals = LiteralChildren(tabled: literals.tabled - 1)
     }
 
     /// Frees the node and those above it that nothing depends on.
@@ -224,15 +249,10 @@ final class RouteTrie {
             if self.nodes[Int(parent)].singleLevel == node {
                 self.nodes[Int(parent)].singleLevel = 0
             } else {
-                var segment: [UInt8] = []
-                self.appendSegment(of: pointer, to: &segment)
-                self.edges.remove(
-                    tag: EdgeTable.tag(parent: parent, hash: Self.hash(segment, seed: self.seed)),
-                    child: node
-                )
-                self.nodes[Int(parent)].literalCount -= 1
+                self.unlink(node, from: parent)
                 if pointer.pointee.hasLongSegment {
-                    self.pool.free(UInt32(pointer.pointee.word1), class: Self.segmentClass(bytes: segment.count))
+                    let sizeClass = Self.segmentClass(bytes: Int(pointer.pointee.segmentLength))
+                    self.pool.free(UInt32(pointer.pointee.word1), class: sizeClass)
                 }
             }
             pointer.pointee.parent = RouteNode.freeParent
@@ -242,14 +262,19 @@ final class RouteTrie {
         }
     }
 
-    private static func hash(_ segment: [UInt8], seed: UInt64) -> UInt64 {
-        segment.withUnsafeBytes { bytes in
-            guard let base = bytes.baseAddress else {
-                var empty: UInt8 = 0
-                return TopicSegment(&empty, from: 0, count: 0, seed: seed).hash
-            }
-            return TopicSegment(base, from: 0, count: bytes.count, seed: seed).hash
+    private func tag(of child: UInt32, parent: UInt32) -> UInt32 {
+        EdgeTable.tag(parent: parent, hash: self.segmentHash(of: child))
+    }
+
+    /// The hash of a node's segment, as `TopicSegment` makes it.
+    private func segmentHash(of child: UInt32) -> UInt64 {
+        let node = self.nodes + Int(child)
+        let length = Int(node.pointee.segmentLength)
+        guard node.pointee.hasLongSegment else {
+            return TopicSegment.hash(node.pointee.word0, node.pointee.word1, count: length, seed: self.seed)
         }
+        let bytes = self.pool.pointer(UInt32(node.pointee.word1))
+        return TopicSegment(bytes, from: 0, count: length, seed: self.seed).hash(seed: self.seed)
     }
 
     // MARK: Memory

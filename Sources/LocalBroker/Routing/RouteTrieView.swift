@@ -27,7 +27,11 @@ struct RouteTrieView {
     /// The literal child for the segment, 0 if there is none.
     @inline(__always)
     func child(of parent: UInt32, segment: borrowing TopicSegment, topic: UnsafeRawPointer) -> UInt32 {
-        let tag = EdgeTable.tag(parent: parent, hash: segment.hash)
+        let single = self.nodes[Int(parent)].literals.single
+        if single != 0 {
+            return self.isChild(single, of: parent, segment: segment, topic: topic) ? single : 0
+        }
+        let tag = EdgeTable.tag(parent: parent, hash: segment.hash(seed: self.seed))
         var index = Int(tag &>> self.shift)
         while true {
             let slot = self.slots[index]

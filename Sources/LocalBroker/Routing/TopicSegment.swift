@@ -1,13 +1,14 @@
-/// One level of a topic or filter: where it is, its hash, and its first sixteen bytes, zero-padded.
+/// One level of a topic or filter: where it is, and its first sixteen bytes, zero-padded.
 ///
-/// Finding the separator, hashing and loading the bytes for the comparison are one pass of eight bytes a turn.
+/// Finding the separator and loading the bytes for comparison and hash are one pass of eight bytes a turn.
 struct TopicSegment {
     var start: Int
     /// Offset of the separator, or the end of the topic.
     var end: Int
-    var hash: UInt64
     var word0: UInt64
     var word1: UInt64
+    /// The folded words of a segment that is longer than the two; else nothing.
+    private var folded: UInt64
 
     /// Segments up to this length are compared as two words, without touching other memory.
     static let inlineBytesMax = 16
@@ -16,14 +17,11 @@ struct TopicSegment {
 
     /// Reads the level that begins at `start`.
     ///
-    /// The hash is a folded multiply seeded per process: filters are chosen by clients, and a client that cannot know
-    /// the seed cannot aim many of them at one slot.
-    ///
     /// Precondition: `start` ≤ `count`, and `count` bytes are readable at `base`.
     @inline(__always)
     init(_ base: UnsafeRawPointer, from start: Int, count: Int, seed: UInt64) {
         var position = start
-        var hash = seed
+        var folded: UInt64 = 0
         var word0: UInt64 = 0
         var word1: UInt64 = 0
         while true {
@@ -41,8 +39,10 @@ struct TopicSegment {
                 word0 = word
             } else if position == start + 8 {
                 word1 = word
+            } else {
+                if position == start + Self.inlineBytesMax { folded = Self.fold(word0, word1, seed: seed) }
+                folded = Self.fold(folded ^ word, Self.wordFactor)
             }
-            hash = Self.fold(hash ^ word, 0x9e37_79b9_7f4a_7c15)
             position += length
             // A level of exactly eight bytes must hash alike in the middle and at the end of a topic.
             if separators != 0 || position == count || base.load(fromByteOffset: position, as: UInt8.self) == 0x2f {
@@ -51,10 +51,39 @@ struct TopicSegment {
         }
         self.start = start
         self.end = position
-        self.hash = Self.fold(hash ^ UInt64(truncatingIfNeeded: position &- start), 0xd6e8_feb8_6659_fd93)
         self.word0 = word0
         self.word1 = word1
+        self.folded = folded
     }
+
+    /// A folded multiply seeded per process: filters are chosen by clients, and a client that cannot know the seed cannot
+    /// aim many of them at one slot. Made only where it is needed, which is not for a child that is alone.
+    ///
+    /// - Parameter seed: as the segment was read with.
+    @inline(__always)
+    func hash(seed: UInt64) -> UInt64 {
+        if self.count > Self.inlineBytesMax { return Self.finish(self.folded, count: self.count) }
+        return Self.hash(self.word0, self.word1, count: self.count, seed: seed)
+    }
+
+    /// The hash of a segment of up to sixteen bytes.
+    @inline(__always)
+    static func hash(_ word0: UInt64, _ word1: UInt64, count: Int, seed: UInt64) -> UInt64 {
+        let folded = count > 8 ? Self.fold(word0, word1, seed: seed) : Self.fold(seed ^ word0, Self.wordFactor)
+        return Self.finish(folded, count: count)
+    }
+
+    @inline(__always)
+    private static func finish(_ folded: UInt64, count: Int) -> UInt64 {
+        Self.fold(folded ^ UInt64(truncatingIfNeeded: count), 0xd6e8_feb8_6659_fd93)
+    }
+
+    @inline(__always)
+    private static func fold(_ word0: UInt64, _ word1: UInt64, seed: UInt64) -> UInt64 {
+        Self.fold(Self.fold(seed ^ word0, Self.wordFactor) ^ word1, Self.wordFactor)
+    }
+
+    private static let wordFactor: UInt64 = 0x9e37_79b9_7f4a_7c15
 
     /// Up to eight bytes at `position`, zero-padded, never reading outside `base ..< base + count`.
     @inline(__always)

@@ -1,6 +1,14 @@
 import NIOCore
 import Protocol
 
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
 /// A client's will, kept until its connection ends. [MQTT-3.1.2-7]
 struct StoredWill: Sendable {
     var topic: [UInt8]
@@ -29,11 +37,22 @@ struct ClientID: Hashable, Sendable {
     var text: String
 
     static func == (left: ClientID, right: ClientID) -> Bool {
-        left.text.utf8.elementsEqual(right.text.utf8)
+        left.withBytes { left in
+            right.withBytes { right in
+                guard left.count == right.count else { return false }
+                guard let start = left.baseAddress, let other = right.baseAddress else { return true }
+                return memcmp(start, other, left.count) == 0
+            }
+        }
     }
 
     func hash(into hasher: inout Hasher) {
-        for byte in self.text.utf8 { hasher.combine(byte) }
+        self.withBytes { hasher.combine(bytes: $0) }
+    }
+
+    private func withBytes<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
+        let result = self.text.utf8.withContiguousStorageIfAvailable { body(UnsafeRawBufferPointer($0)) }
+        return result ?? Array(self.text.utf8).withUnsafeBytes(body)
     }
 }
 

@@ -80,6 +80,27 @@ struct ListenerTests {
         }
     }
 
+    @Test("a client's socket sends at once, and takes a bounded number of bytes beyond what is on its way")
+    func socketOptions() async throws {
+        try await TestBroker.run { broker in
+            _ = try await broker.connect("a")
+            var options: [[CInt]] = []
+            for shard in broker.broker.shards {
+                options += try await shard.eventLoop.submit {
+                    shard.value.connections.values.map { connection in
+                        [CInt(TCP_NODELAY), CInt(DirectSocket.unsentLimit.rawValue)].map { option in
+                            var value: CInt = -1
+                            var size = socklen_t(MemoryLayout<CInt>.size)
+                            getsockopt(connection.descriptor, CInt(IPPROTO_TCP), option, &value, &size)
+                            return value
+                        }
+                    }
+                }.get()
+            }
+            #expect(options == [[1, CInt(DirectSocket.unsentBytesMax)]])
+        }
+    }
+
     @Test("a check says what a start would, and listens nowhere")
     func check() async throws {
         try await TestFiles.run { files in
