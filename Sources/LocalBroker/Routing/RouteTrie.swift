@@ -99,24 +99,20 @@ final class RouteTrie {
             guard let base = bytes.baseAddress, !bytes.isEmpty else {
                 return nil
             }
+            let view = self.view
             var node = bytes[0] == 0x24 ? Self.dollarRoot : Self.root
             var start = 0
             while true {
-                let segment = TopicSegment(base, from: start, count: bytes.count, seed: self.seed)
+                let segment = TopicSegment(base, from: start, count: bytes.count, seed: view.seed)
                 if segment.isMultiLevelWildcard {
                     return Place(kind: .multiLevel, node: node)
                 }
-                var child: UInt32
-                if segment.isSingleLevelWildcard {
-                    child = self.nodes[Int(node)].singleLevel
-                } else {
-                    child = self.view.child(of: node, segment: segment, topic: base)
-                }
+                let child =
+                    segment.isSingleLevelWildcard
+                    ? view.nodes[Int(node)].singleLevel
+                    : view.child(of: node, segment: segment, topic: base)
                 if child == 0 {
-                    guard making else {
-                        return nil
-                    }
-                    child = self.addChild(of: node, segment: segment, base: base)
+                    return making ? self.extend(node, by: base, from: start, count: bytes.count) : nil
                 }
                 node = child
                 if segment.end == bytes.count {
@@ -124,6 +120,23 @@ final class RouteTrie {
                 }
                 start = segment.end + 1
             }
+        }
+    }
+
+    /// Makes the nodes of a filter's levels from `start` on: below a new node nothing needs to be looked for.
+    private func extend(_ last: UInt32, by base: UnsafeRawPointer, from start: Int, count: Int) -> Place {
+        var node = last
+        var start = start
+        while true {
+            let segment = TopicSegment(base, from: start, count: count, seed: self.seed)
+            if segment.isMultiLevelWildcard {
+                return Place(kind: .multiLevel, node: node)
+            }
+            node = self.addChild(of: node, segment: segment, base: base)
+            if segment.end == count {
+                return Place(kind: .exact, node: node)
+            }
+            start = segment.end + 1
         }
     }
 
