@@ -143,7 +143,9 @@ final class GossipShell {
         guard self.configuration.seeds.indices.contains(index) else { return }
         let seed = self.configuration.seeds[index]
         Resolver.resolve(seed.host, port: UInt16(clamping: seed.port), on: self.loop).assumeIsolated().whenSuccess {
-            outcome in self.drive { $0.onResolved(seed: index, outcome, now: $1) }
+            outcome in
+            let usable = self.bindAddress.usable(of: outcome)
+            self.drive { $0.onResolved(seed: index, usable, now: $1) }
         }
     }
 
