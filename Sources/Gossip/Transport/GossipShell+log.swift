@@ -5,12 +5,12 @@ internal import NIOCore
 extension GossipShell {
     func log(_ event: MembershipEvent) {
         switch event {
-        case .joined(let member): self.logger.info("member joined", metadata: member.metadata)
+        case .joined(let member): self.logger.notice("member joined", metadata: member.metadataWithTags)
         case .updated(let member): self.logger.debug("member updated", metadata: member.metadata)
         case .suspected(let member): self.logger.info("member does not answer", metadata: member.metadata)
         case .failed(let member): self.logger.warning("member failed", metadata: member.metadata)
-        case .left(let member): self.logger.info("member left", metadata: member.metadata)
-        case .replaced(_, let new): self.logger.info("member restarted", metadata: new.metadata)
+        case .left(let member): self.logger.notice("member left", metadata: member.metadata)
+        case .replaced(_, let new): self.logger.notice("member restarted", metadata: new.metadataWithTags)
         case .nameConflict(let name, let holder, let claimant, true):
             self.logger.critical(
                 "the name of this node is taken by another live node; start it under another name",
@@ -106,5 +106,9 @@ extension Member {
             "name": "\(self.name)", "address": "\(self.address):\(self.port)",
             "incarnation": "\(self.incarnation)",
         ]
+    }
+
+    fileprivate var metadataWithTags: Logger.Metadata {
+        self.metadata.merging(["tags": .dictionary(self.tags.mapValues { "\($0)" })]) { $1 }
     }
 }
