@@ -109,7 +109,10 @@ struct NodeProcess {
                 .init(host: $0.host, port: $0.port ?? GossipConfiguration.defaultPort)
             },
             tags: tags,
+            profile: self.options.cluster.gossipProfile.profile,
             bootEpoch: self.bootEpoch,
+            packetBytesMax: self.options.cluster.gossipMtu,
+            compresses: self.options.cluster.gossipCompress,
             keyRing: keyRing,
             label: self.options.cluster.gossipLabel ?? "",
             logger: Logger(label: "dunlin.gossip")

@@ -14,6 +14,24 @@ def agent(cluster, tmp_path):
     agent.kill()
 
 
+def test_an_agent_takes_what_nodes_send_compressed_and_in_small_packets(cluster, tmp_path):
+    flags = ["--gossip-compress", "--gossip-mtu", "1000", "--gossip-profile", "local"]
+    first = cluster.node(flags=flags)
+    second = cluster.node(join=[first], flags=flags)
+    agent = SerfAgent("127.0.0.101", tmp_path / "serf.log", join=first.gossip)
+    try:
+        for node in (first, second):
+            agent.wait_for_status(node, "alive")
+        # What comes after joining goes over packets.
+        third = cluster.node(join=[second], flags=flags)
+        agent.wait_for_status(third, "alive")
+        assert third.terminate() == 0
+        agent.wait_for_status(third, "left")
+        assert "[ERR]" not in agent.log()
+    finally:
+        agent.kill()
+
+
 def test_serf_lists_the_nodes_with_their_tags(cluster, agent):
     for node in cluster.nodes:
         member = agent.wait_for_status(node, "alive")

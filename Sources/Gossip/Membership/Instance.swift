@@ -20,6 +20,8 @@ struct Instance: Sendable {
         var seedCount = 0
         /// The largest UDP payload sent.
         var packetBytesMax = 1_400
+        /// Sends compressed what gets smaller by it.
+        var compresses = false
         /// With a cluster key strangers cannot speak, and so members may be anywhere.
         var allowsPublicAddresses = false
         var randomSeed: UInt64

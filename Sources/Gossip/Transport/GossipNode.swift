@@ -88,6 +88,7 @@ package final class GossipNode: Sendable {
             profile: configuration.profile,
             seedCount: configuration.seeds.count,
             packetBytesMax: configuration.packetBytesMax - configuration.sealing.packetOverhead,
+            compresses: configuration.compresses,
             allowsPublicAddresses: configuration.keyRing != nil,
             randomSeed: UInt64.random(in: .min ... .max)
         )

@@ -16,7 +16,8 @@ extension GossipShell {
     }
 
     func seal(stream: [UInt8], isAnswer: Bool) -> [UInt8] {
-        self.sealing.seal(stream: stream, isAnswer: isAnswer, using: &self.generator)
+        let content = self.configuration.compresses ? PacketCodec.compressed(stream) : stream
+        return self.sealing.seal(stream: content, isAnswer: isAnswer, using: &self.generator)
     }
 
     /// - Returns: nil for what is dropped; it has been counted.
