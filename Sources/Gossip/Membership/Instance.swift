@@ -61,6 +61,9 @@ struct Instance: Sendable {
     var probes: [UInt32: Probe] = [:]
     var relays: [UInt32: Relay] = [:]
     var sequence: UInt32
+    /// What may be sent in answer to the packet at hand, which may not come from where it says: no more than it brought,
+    /// and nothing a second time, however many requests it holds; nil once there was an answer.
+    var answerBytesMax: Int?
     var healthScore = 0 {
         didSet { self.statistics.healthScore = self.healthScore }
     }
@@ -157,10 +160,13 @@ struct Instance: Sendable {
         self.statistics.packetsReceived += 1
         self.statistics.bytesReceived += bytes.count
         guard self.phase != .left, self.phase != .refused else { return [] }
+        self.answerBytesMax = bytes.count
         do throws(WireError) {
             let packet = try PacketCodec.decode(bytes)
             self.statistics.malformed += packet.malformedParts
             for message in packet.messages { self.onMessage(message, from: source) }
+        } catch .limitExceeded {
+            self.statistics.oversized += 1
         } catch {
             self.statistics.malformed += 1
         }

@@ -4,6 +4,7 @@ internal import NIOCore
 /// The words for what the core tells.
 extension GossipShell {
     func log(_ event: MembershipEvent) {
+        guard self.mayLogMember() else { return }
         switch event {
         case .joined(let member): self.logger.notice("member joined", metadata: member.metadataWithTags)
         case .updated(let member): self.logger.debug("member updated", metadata: member.metadata)
@@ -77,6 +78,14 @@ extension GossipShell {
         )
     }
 
+    func logRefusedStream(from source: NodeAddress) {
+        guard self.mayLog(kind: "refusedStream") else { return }
+        self.logger.warning(
+            "gossip: a connection was refused: as many are open as are allowed, of its address or at all",
+            metadata: ["source": "\(source)"]
+        )
+    }
+
     private func mayLog(_ notice: Notice) -> Bool {
         let kind: String
         switch notice {
@@ -92,12 +101,40 @@ extension GossipShell {
         return self.mayLog(kind: kind)
     }
 
+    /// What becomes of members is said every time, unless somebody makes them up by the hundreds.
+    private func mayLogMember() -> Bool {
+        let now = NIODeadline.now()
+        if now - self.memberLines.start >= .seconds(10) {
+            if self.memberLines.unsaid > 0 {
+                self.logger.warning(
+                    "gossip: too much has changed to be told line by line",
+                    metadata: ["unsaid": "\(self.memberLines.unsaid)"]
+                )
+            }
+            self.memberLines = MemberLines(start: now)
+        }
+        guard self.memberLines.count < MemberLines.most else {
+            self.memberLines.unsaid += 1
+            return false
+        }
+        self.memberLines.count += 1
+        return true
+    }
+
     private func mayLog(kind: String) -> Bool {
         let now = NIODeadline.now()
         if let last = self.lastLogged[kind], now - last < .seconds(10) { return false }
         self.lastLogged[kind] = now
         return true
     }
+}
+
+/// The lines about members in the present ten seconds.
+struct MemberLines {
+    static let most = 500
+    var start = NIODeadline.uptimeNanoseconds(0)
+    var count = 0
+    var unsaid = 0
 }
 
 extension Member {
