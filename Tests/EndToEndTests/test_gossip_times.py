@@ -91,7 +91,7 @@ def wait_until_quiet(nodes, seconds):
     until(is_quiet, f"{seconds} s without a line in any log", 60)
 
 
-@pytest.mark.timeout(90 + 40 * SILENCES)
+@pytest.mark.timeout(120 + 60 * SILENCES)
 @pytest.mark.parametrize("network", [3, 5], indirect=True)
 def test_every_node_knows_within_three_seconds_of_a_host_that_has_gone_silent(cluster, network):
     for host in network.hosts:
@@ -112,8 +112,9 @@ def test_every_node_knows_within_three_seconds_of_a_host_that_has_gone_silent(cl
         begun = time.monotonic()
         network.isolate(network.hosts[number % len(nodes)])
         times += delays(others, rf"name={victim.name}\b.*member failed", before, begun)
-        # The one that was cut off has lost the others, and in the end all are there again on both sides.
-        delays([victim], "".join(rf"(?=[\s\S]*name={node.name}\b.*member failed)" for node in others), before, begun)
+        # The one that was cut off, and cannot know that it is, gives the others more time; in the end all are back.
+        for node in others:
+            victim.wait_for_log(rf"name={node.name}\b.*member failed", start=before[victim], seconds=60)
         healed = lengths(nodes)
         network.heal()
         for node in others:

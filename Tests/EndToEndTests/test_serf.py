@@ -1,7 +1,10 @@
 """A real Serf agent in the ring: both sides list each other."""
 
+import re
+
 import pytest
 
+from dunlin import until
 from serf import SerfAgent
 
 
@@ -69,3 +72,25 @@ def test_a_node_joins_through_an_agent(cluster, agent):
     agent.wait_for_status(late, "alive")
     for node in cluster.nodes[:-1]:
         node.wait_for_log(late.name)
+
+
+@pytest.mark.parametrize("ending", ["left", "failed"])
+def test_a_node_that_comes_back_at_another_address_is_known_there(cluster, agent, ending):
+    first, second = cluster.nodes
+    agent.wait_for_status(second, "alive")
+    if ending == "left":
+        assert second.terminate() == 0
+    else:
+        second.kill()
+    agent.wait_for_status(second, ending)
+    seen = first.log_length()
+    second.address = "127.0.0.77"
+    second.ports = dict.fromkeys(second.ports, 0)
+    second.start()
+    first.wait_for_log(rf"address={second.gossip} .*name={second.name}\b.*member (joined|restarted)", start=seen)
+    until(
+        lambda: (member := agent.members()[second.name])["status"] == "alive" and member["addr"] == second.gossip,
+        f"the agent lists the new address: {agent.members()}\n{agent.log()}",
+        45,
+    )
+    assert not re.search(r"onflict", agent.log()), agent.log()
