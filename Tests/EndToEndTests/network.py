@@ -28,10 +28,15 @@ class Host:
     """One namespace. What runs there is started with `prefix` in front of its command."""
 
     def __init__(self, namespace, number):
+        self._namespace = namespace
         self.number = number
         self.address = f"10.89.0.{number}"
         self.prefix = ["ip", "netns", "exec", namespace]
         self._etc = pathlib.Path("/etc/netns") / namespace
+
+    def ip(self, *arguments):
+        """`ip` on this host."""
+        _ip("-n", self._namespace, *arguments)
 
     def write_names(self, **names):
         """What the host finds when it looks a name up: name=[address, …], `_` for a dot."""
@@ -61,9 +66,9 @@ class Network:
             _ip("netns", "add", namespace)
             _ip("link", "add", "eth0", "netns", namespace, "type", "veth", "peer", "name", port, "netns", self._switch)
             self._batch(f"link set {port} master br0", f"link set {port} up")
-            for command in (["addr", "add", f"{host.address}/24", "dev", "eth0"], ["link", "set", "lo", "up"]):
-                _ip("-n", namespace, *command)
-            _ip("-n", namespace, "link", "set", "eth0", "up")
+            host.ip("addr", "add", f"{host.address}/24", "dev", "eth0")
+            host.ip("link", "set", "lo", "up")
+            host.ip("link", "set", "eth0", "up")
 
     def _batch(self, *commands):
         _ip("-n", self._switch, "-batch", "-", script="\n".join(commands) + "\n")

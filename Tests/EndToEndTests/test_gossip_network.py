@@ -88,3 +88,42 @@ def test_a_seeds_name_is_looked_up_anew_and_all_its_addresses_are_used(cluster, 
     late.wait_for_log("joined through seed", seconds=30)
     for node, other in [(inside, late), (late, inside)]:
         node.wait_for_log(rf"name={other.name}\b.*member joined")
+
+
+@pytest.mark.parametrize("network", [1], indirect=True)
+def test_a_host_with_public_addresses_only_advertises_one_and_says_what_it_takes(cluster, network):
+    host = network.hosts[0]
+    host.ip("addr", "flush", "dev", "eth0")
+    host.ip("addr", "add", "203.0.113.5/24", "dev", "eth0")
+    node = cluster.node(address="0.0.0.0", prefix=host.prefix)
+    assert node.ready["gossip"].startswith("203.0.113.5:")
+    node.wait_for_log("address=203.0.113.5:.*without a key other nodes ignore it: set --gossip-key-file")
+
+
+@pytest.mark.parametrize("network", [1], indirect=True)
+def test_a_node_bound_to_ipv4_neither_advertises_nor_tries_ipv6(cluster, network):
+    host = network.hosts[0]
+    host.ip("addr", "add", "fd00::5/64", "dev", "eth0", "nodad")
+    host.write_names(ring_test=["fd00::5"])
+    node = cluster.node(address="0.0.0.0", prefix=host.prefix, join=["ring.test"])
+    assert node.ready["gossip"].startswith(f"{host.address}:")
+    node.wait_for_log("it has IPv6 addresses only, and gossip is bound to IPv4: set --bind")
+
+
+@pytest.mark.parametrize("network", [3], indirect=True)
+def test_a_ring_speaks_ipv6(network, cluster):
+    for host in network.hosts:
+        host.ip("addr", "add", f"fd00::{host.number}/64", "dev", "eth0", "nodad")
+    # The last one listens on all addresses of both families, and tells the one that it reaches its seed from.
+    for host, address in zip(network.hosts, ["fd00::1", "fd00::2", "::"]):
+        join = [f"[fd00::1]:{cluster.nodes[0].ports['gossip']}"] if cluster.nodes else []
+        node = cluster.node(address=address, prefix=host.prefix, join=join)
+        assert node.ready["gossip"].startswith(f"[fd00::{host.number}]:")
+    for node in cluster.nodes:
+        for other in cluster.nodes:
+            if other is not node:
+                node.wait_for_log(rf"peer={other.name}\b.*link up")
+    killed = cluster.nodes[2]
+    killed.kill()
+    for node in cluster.nodes[:2]:
+        node.wait_for_log(rf"address=fd00::3:\d+ .*name={killed.name}\b.*member failed")
