@@ -4,7 +4,7 @@ internal import NIOCore
 /// The words for what the core tells.
 extension GossipShell {
     func log(_ event: MembershipEvent) {
-        guard self.mayLogMember() else { return }
+        guard self.mayLog(event) else { return }
         switch event {
         case .joined(let member): self.logger.notice("member joined", metadata: member.metadataWithTags)
         case .updated(let member): self.logger.debug("member updated", metadata: member.metadata)
@@ -102,7 +102,9 @@ extension GossipShell {
     }
 
     /// What becomes of members is said every time, unless somebody makes them up by the hundreds.
-    private func mayLogMember() -> Bool {
+    private func mayLog(_ event: MembershipEvent) -> Bool {
+        // The core itself keeps a distance between these.
+        if case .nameConflict = event { return true }
         let now = NIODeadline.now()
         if now - self.memberLines.start >= .seconds(10) {
             if self.memberLines.unsaid > 0 {

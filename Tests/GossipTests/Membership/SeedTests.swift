@@ -48,6 +48,14 @@ struct SeedTests {
         #expect(Self.opened(directives).map(\.host) == ["10.0.0.2", "10.0.0.3", "fd00::4"])
     }
 
+    @Test("Of a name with very many addresses not all are tried at a time")
+    func manyAddresses() {
+        var instance = Self.instance()
+        _ = instance.start(now: Self.start)
+        let all = (0..<1_000).map { NodeAddress(literal: "10.1.\($0 / 250).\($0 % 250)", port: 7_946)! }
+        #expect(Self.opened(instance.onResolved(seed: 0, .success(all), now: Self.start)).count == 64)
+    }
+
     @Test("It is looked up anew for every attempt, and what it stands for by then is tried")
     func anew() throws {
         var instance = Self.instance()
