@@ -107,6 +107,39 @@ struct HostilePacketTests {
         }
     }
 
+    @Test("Whatever comes, who is no member is sent one packet at most, and not more than came")
+    func anyPacket() {
+        var generator = SeededGenerator(seed: 20_261_127)
+        let captures = GoldenPacket.plain.filter { !$0.isStream }.map {
+            $0.bytes[0] == MessageType.hasCRC.rawValue ? Array($0.bytes[5...]) : $0.bytes
+        }
+        var instance = Self.instance { $0.name = "p4" }
+        var answered = 0
+        for round in 0..<FuzzTests.inputs {
+            var parts = (0..<Int.random(in: 1...4, using: &generator)).map { _ in
+                captures[Int.random(in: 0..<captures.count, using: &generator)]
+            }
+            for _ in 0..<Int.random(in: 0...3, using: &generator) {
+                let part = Int.random(in: 0..<parts.count, using: &generator)
+                let index = Int.random(in: 0..<parts[part].count, using: &generator)
+                parts[part][index] = .random(in: 0...255, using: &generator)
+            }
+            let packet = PacketCodec.encode(parts, withCRC: false, compresses: .random(using: &generator))
+            let now = Self.start + .milliseconds(Int64(round))
+            let directives = instance.onPacket(packet, from: Self.stranger, now: now)
+            let members = Set(instance.members.map { "\($0.address):\($0.port)" })
+            let sizes = directives.compactMap { directive -> Int? in
+                guard case .send(let bytes, let target) = directive, !members.contains("\(target.host):\(target.port)")
+                else { return nil }
+                return bytes.count
+            }
+            #expect(sizes.count <= 1 && sizes.reduce(0, +) <= packet.count, "round \(round)")
+            answered += sizes.count
+            if instance.nextDeadline <= now { _ = instance.onTimer(now: now) }
+        }
+        #expect(answered > FuzzTests.inputs / 100)
+    }
+
     @Test("Answers to nothing are counted, and change nothing")
     func unsolicited() {
         var instance = Self.instance()
