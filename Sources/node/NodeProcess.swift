@@ -109,15 +109,16 @@ struct NodeProcess {
                 .init(host: $0.host, port: $0.port ?? GossipConfiguration.defaultPort)
             },
             tags: tags,
+            profile: self.options.cluster.gossipProfile.profile,
             bootEpoch: self.bootEpoch,
+            packetBytesMax: self.options.cluster.gossipMtu,
+            compresses: self.options.cluster.gossipCompress,
             keyRing: keyRing,
             label: self.options.cluster.gossipLabel ?? "",
             logger: Logger(label: "dunlin.gossip")
         )
-        let logger = self.logger
         let fatalErrors = self.fatalErrors.continuation
         let ring = try await GossipNode.start(configuration) { event in
-            Self.log(event, logger)
             cluster?.onMembership(event)
             if case .nameConflict(let name, let holder, _, localIsRefused: true) = event {
                 fatalErrors.yield(.nameTaken(name: name, holder: holder))
@@ -133,24 +134,6 @@ struct NodeProcess {
             self.logger.warning("every user of this host may read the gossip keys", metadata: ["file": "\(file.path)"])
         }
         broker.watchFiles("gossip keys", [file.path]) { try ring.setKeyRing(file.read()) }
-    }
-
-    private static func log(_ event: MembershipEvent, _ logger: Logger) {
-        switch event {
-        case .joined(let member):
-            logger.notice(
-                "\(member.name) at \(member.address):\(member.port) joined",
-                metadata: ["tags": "\(member.tags)"]
-            )
-        case .updated(let member): logger.debug("\(member.name) is alive", metadata: ["tags": "\(member.tags)"])
-        case .suspected(let member): logger.info("\(member.name) does not answer and is suspected")
-        case .failed(let member): logger.warning("\(member.name) at \(member.address):\(member.port) failed")
-        case .left(let member): logger.notice("\(member.name) left")
-        case .replaced(_, let new): logger.notice("\(new.name) at \(new.address):\(new.port) was started anew")
-        case .nameConflict(let name, let holder, let claimant, let localIsRefused):
-            guard !localIsRefused else { return }
-            logger.warning("\(claimant) claims the name \(name), which \(holder) has")
-        }
     }
 
     private static func text(_ host: String?, _ port: Int?) -> String {

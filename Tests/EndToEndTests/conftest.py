@@ -3,7 +3,8 @@ import subprocess
 
 import pytest
 
-from dunlin import BINARY, ROOT, Load, Node
+from dunlin import BINARY, ROOT, Load, Node, require
+from network import Network, namespaces_possible
 
 
 def pytest_configure(config):
@@ -29,10 +30,10 @@ class Cluster:
         self._directory = directory
         self.nodes = nodes
 
-    def node(self, name=None, join=(), flags=(), address=None, ports=None, environment=None):
+    def node(self, name=None, join=(), flags=(), address=None, ports=None, environment=None, prefix=()):
         number = len(self.nodes) + 1
         address = address or f"127.0.0.{number}"
-        node = Node(self._directory, name or f"n{number}", address, join, flags, ports, environment)
+        node = Node(self._directory, name or f"n{number}", address, join, flags, ports, environment, prefix)
         self.nodes.append(node)
         return node.start()
 
@@ -53,6 +54,15 @@ def cluster(request, tmp_path):
     cluster = Cluster(tmp_path, nodes)
     yield cluster
     cluster.stop()
+
+
+@pytest.fixture
+def network(request):
+    """As many hosts as the test's parameter says, on a network of their own."""
+    require(namespaces_possible(), "network namespaces need root and iproute2")
+    network = Network(request.param)
+    yield network
+    network.stop()
 
 
 @pytest.fixture(scope="module")

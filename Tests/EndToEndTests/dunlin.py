@@ -59,12 +59,16 @@ def require(available, reason):
 class Node:
     """One broker process. The first start takes free ports; later ones take the same again."""
 
-    def __init__(self, directory, name, address="127.0.0.1", join=(), flags=(), ports=None, environment=None):
+    def __init__(
+        self, directory, name, address="127.0.0.1", join=(), flags=(), ports=None, environment=None, prefix=()
+    ):
         self.name = name
         self.address = address
         self.join = list(join)
         self.flags = list(flags)
         self.environment = environment or {}
+        # What runs the broker, in the same process: `ip netns exec` for one on a host of a `Network`.
+        self.prefix = list(prefix)
         self.ports = {"mqtt": 0, "ws": 0, "gossip": 0, "link": 0} | (ports or {})
         self.ready = {}
         self.log_path = directory / f"{name}.log"
@@ -83,7 +87,7 @@ class Node:
         return f"{self.address}:{self.ports['gossip']}"
 
     def command(self):
-        arguments = [BINARY, "--name", self.name, "--bind", self.address]
+        arguments = [*self.prefix, BINARY, "--name", self.name, "--bind", self.address]
         for listener, port in self.ports.items():
             arguments += [f"--{listener}-port", str(port)]
         for seed in self.join:

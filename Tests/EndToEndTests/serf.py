@@ -9,15 +9,19 @@ from dunlin import PATIENCE, require, unique, until
 
 
 class SerfAgent:
-    def __init__(self, address, log_path, join=None, flags=()):
+    """On a host of a `Network` with that host's prefix, at the usual ports; else at free ones of this machine."""
+
+    def __init__(self, address, log_path, join=None, flags=(), prefix=()):
         require(shutil.which("serf"), "no serf on this machine")
         self.name = unique("agent")
         self.log_path = log_path
-        ports = set()
+        self._prefix = list(prefix)
+        ports = {7373, 7946} if prefix else set()
         while len(ports) < 2:
             ports.add(_free_port(address))
         self._rpc, self.address = (f"{address}:{port}" for port in ports)
         command = [
+            *self._prefix,
             "serf",
             "agent",
             "-profile=local",
@@ -40,9 +44,8 @@ class SerfAgent:
         return self.log_path.read_text(errors="replace")
 
     def _ask(self, command, *arguments):
-        return subprocess.run(
-            ["serf", command, f"-rpc-addr={self._rpc}", *arguments], capture_output=True, text=True, timeout=PATIENCE
-        )
+        words = [*self._prefix, "serf", command, f"-rpc-addr={self._rpc}", *arguments]
+        return subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)
 
     def members(self):
         """Name → member, as `serf members` lists them."""

@@ -1,5 +1,6 @@
 """Several nodes as one broker: nodes join late, die and come back."""
 
+import re
 import threading
 
 from dunlin import Client, Subscriber, mosquitto_pub, settle, settle_subscriber, until, unique
@@ -134,3 +135,11 @@ def test_after_suback_a_publish_at_another_node_is_delivered(cluster):
             subscriber.subscribe(f"at-once/{number}")
             publisher.publish(f"at-once/{number}", str(number), qos=0)
         assert subscriber.payloads(50) == [str(number) for number in range(50)]
+
+
+def test_what_becomes_of_a_member_is_logged_once(cluster):
+    first, second = cluster.grow(2)
+    assert second.terminate() == 0
+    first.wait_for_log(rf"name={second.name}\b.*member left")
+    lines = re.findall(rf".*\b{second.name}\b.*(joined|left)$", first.log(), re.MULTILINE)
+    assert lines == ["joined", "left"]

@@ -103,7 +103,7 @@ def test_the_agents_leave_is_left(cluster, ring):
     seen = {node: node.log_length() for node in cluster.nodes}
     ring.leave()
     for node in cluster.nodes:
-        node.wait_for_log(rf"{ring.name} left", start=seen[node])
+        node.wait_for_log(rf"{ring.name}\b.*left", start=seen[node])
 
 
 def test_keys_change_under_traffic(cluster, ring, keys, key):
@@ -144,7 +144,7 @@ def test_a_node_without_the_key_stays_out_and_both_logs_say_why(cluster, keys):
 def test_a_label_keeps_clusters_apart(cluster):
     first = cluster.node(flags=["--gossip-label", "plant7"])
     second = cluster.node(join=[first], flags=["--gossip-label", "plant7"])
-    first.wait_for_log(f"{second.name} at .* joined")
+    first.wait_for_log(rf"name={second.name}\b.*joined")
     other = cluster.node(join=[first], flags=["--gossip-label", "plant8"])
     unlabelled = cluster.node(join=[first])
     first.wait_for_log("does not have the label of this node")
@@ -184,7 +184,7 @@ def test_the_keyring_file_of_an_agent_is_understood(cluster, keys, key):
     array = Keys(keys.path.with_name("keyring.json"))
     array.write(key, new_key(), form=json.dumps)
     second = cluster.node(join=[first], flags=array.flags)
-    first.wait_for_log(f"{second.name} at .* joined")
+    first.wait_for_log(rf"name={second.name}\b.*joined")
 
 
 def test_a_file_that_everybody_may_read_is_warned_of(cluster, keys):

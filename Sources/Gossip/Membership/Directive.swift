@@ -43,7 +43,7 @@ package struct GossipStatistics: Sendable, Equatable {
     package var packetsReceived = 0
     package var bytesSent = 0
     package var bytesReceived = 0
-    /// Packets and streams that were not understood.
+    /// Packets and streams, or parts of packets, that were not understood.
     package var malformed = 0
     /// Packets and streams from or for addresses that only a key would open.
     package var strangersDropped = 0
@@ -53,6 +53,15 @@ package struct GossipStatistics: Sendable, Equatable {
     package var undecryptable = 0
     /// Packets and streams with another label than this node's, one where it has none, or none where it has one.
     package var wronglyLabelled = 0
+    /// Packets and streams that hold more than is taken in.
+    package var oversized = 0
+    /// Encrypted packets that had been taken in before.
+    package var replayed = 0
+    /// Pings that are not answered: the answer would be larger, or the second one to one packet; and requests to ping
+    /// who is no member.
+    package var unanswered = 0
+    /// Answers to nothing that was asked, or too late.
+    package var unsolicited = 0
     /// Messages that were understood and make no sense: for another node, of a wild incarnation, over a limit.
     package var ignored = 0
     package var probes = 0
@@ -61,6 +70,8 @@ package struct GossipStatistics: Sendable, Equatable {
     package var exchanges = 0
     package var exchangesFailed = 0
     package var streamsAccepted = 0
+    /// Streams beyond what is taken at a time, of one address or in all.
+    package var streamsRefused = 0
     /// Times this process was held up for so long that its own judgement was put off.
     package var starvations = 0
     /// Lifeguard's local health; 0 is healthy.

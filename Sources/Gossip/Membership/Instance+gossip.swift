@@ -75,7 +75,7 @@ extension Instance {
     }
 
     private mutating func transmit(_ parts: [[UInt8]], to address: NodeAddress, withCRC: Bool) {
-        let packet = PacketCodec.encode(parts, withCRC: withCRC)
+        let packet = PacketCodec.encode(parts, withCRC: withCRC, compresses: self.settings.compresses)
         self.statistics.packetsSent += 1
         self.statistics.bytesSent += packet.count
         self.directives.append(.send(packet, to: address))

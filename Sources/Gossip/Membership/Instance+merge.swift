@@ -65,7 +65,11 @@ extension Instance {
             }
             return self.replace(known, by: claim)
         }
-        guard claim.incarnation > known.incarnation else { return }
+        // At the top no one can say anything louder; there the member itself has the last word.
+        let isLastWord = claim.incarnation == Self.incarnationMax && (known.state == .suspect || known.state == .dead)
+        guard claim.incarnation > known.incarnation || isLastWord && claim.incarnation == known.incarnation else {
+            return
+        }
         guard claim.address == known.address || !known.isActive else {
             self.emitConflict(known.name, holder: known.address, claimant: claim.address)
             return

@@ -146,11 +146,17 @@ extension Instance {
                 self.store(peer)
             }
         } else if let relay = self.relays.removeValue(forKey: sequence) {
-            self.send([Message.ack(sequence: relay.askerSequence, payload: []).encoded()], to: relay.asker, peer: nil)
+            self.send([Message.shortAck(relay.askerSequence)], to: relay.asker, peer: nil)
+        } else {
+            self.statistics.unsolicited += 1
         }
     }
 
     mutating func onNack(_ sequence: UInt32) {
+        guard self.probes[sequence] != nil else {
+            self.statistics.unsolicited += 1
+            return
+        }
         self.probes[sequence]?.nacks += 1
     }
 
@@ -166,7 +172,19 @@ extension Instance {
             self.statistics.ignored += 1
             return
         }
-        self.send([Message.ack(sequence: ping.sequence, payload: []).encoded()], to: asker, peer: nil)
+        let answer = Message.shortAck(ping.sequence)
+        guard self.mayAnswer(answer.count) else { return }
+        self.send([answer], to: asker, peer: nil)
+    }
+
+    /// Whether an answer to the packet at hand may be sent: it is the only one, and not larger.
+    private mutating func mayAnswer(_ count: Int) -> Bool {
+        guard let most = self.answerBytesMax, count <= most else {
+            self.statistics.unanswered += 1
+            return false
+        }
+        self.answerBytesMax = nil
+        return true
     }
 
     mutating func onIndirectPing(_ ping: IndirectPing, from source: NodeAddress) {
@@ -177,6 +195,13 @@ extension Instance {
             self.statistics.ignored += 1
             return
         }
+        // Without a key anybody may ask; then only members are pinged for others. What the asker hears in the end is an
+        // ack or a nack, and smaller than its request.
+        guard self.settings.allowsPublicAddresses || self.peers[ping.target]?.address == target else {
+            self.statistics.unanswered += 1
+            return
+        }
+        guard self.mayAnswer(Message.shortAck(ping.sequence).count) else { return }
         let sequence = self.nextSequence()
         self.relays[sequence] = Relay(
             asker: asker,
@@ -212,7 +237,9 @@ extension Instance {
         }
         let lost = self.peers.values.filter { $0.state == .dead }
         guard lost.count > self.settings.lostMax else { return }
-        let oldest = lost.sorted { ($0.since, $0.name) < ($1.since, $1.name) }
+        // Who never answered may have been made up, and must not push out one that was there.
+        let rank = { (peer: Peer) in (peer.roundTrip == nil ? 0 : 1, peer.since, peer.name) }
+        let oldest = lost.sorted { rank($0) < rank($1) }
         for peer in oldest.prefix(lost.count - self.settings.lostMax) { self.forget(peer.name) }
     }
 

@@ -25,6 +25,8 @@ extension Instance {
     private static let recheckAlone = TimeAmount.seconds(1)
     /// The distance of two warnings about one seed.
     private static let noticeDistance = TimeAmount.seconds(60)
+    /// Addresses of one name that are tried at a time.
+    private static let addressesMax = 64
 
     mutating func start(now: NIODeadline) -> [Directive] {
         self.now = now
@@ -54,7 +56,8 @@ extension Instance {
         case .success(let addresses):
             let allowed = addresses.filter { self.isAllowed($0) }
             let members = Set(self.peers.values.filter { $0.state == .alive }.map(\.address))
-            let targets = allowed.filter { $0 != self.settings.address && !members.contains($0) }
+            let others = allowed.filter { $0 != self.settings.address && !members.contains($0) }
+            let targets = others.prefix(Self.addressesMax)
             if targets.isEmpty {
                 let isStranger = allowed.isEmpty && !addresses.isEmpty
                 if isStranger {

@@ -20,6 +20,8 @@ struct Instance: Sendable {
         var seedCount = 0
         /// The largest UDP payload sent.
         var packetBytesMax = 1_400
+        /// Sends compressed what gets smaller by it.
+        var compresses = false
         /// With a cluster key strangers cannot speak, and so members may be anywhere.
         var allowsPublicAddresses = false
         var randomSeed: UInt64
@@ -59,6 +61,9 @@ struct Instance: Sendable {
     var probes: [UInt32: Probe] = [:]
     var relays: [UInt32: Relay] = [:]
     var sequence: UInt32
+    /// What may be sent in answer to the packet at hand, which may not come from where it says: no more than it brought,
+    /// and nothing a second time, however many requests it holds; nil once there was an answer.
+    var answerBytesMax: Int?
     var healthScore = 0 {
         didSet { self.statistics.healthScore = self.healthScore }
     }
@@ -155,10 +160,13 @@ struct Instance: Sendable {
         self.statistics.packetsReceived += 1
         self.statistics.bytesReceived += bytes.count
         guard self.phase != .left, self.phase != .refused else { return [] }
+        self.answerBytesMax = bytes.count
         do throws(WireError) {
             let packet = try PacketCodec.decode(bytes)
             self.statistics.malformed += packet.malformedParts
             for message in packet.messages { self.onMessage(message, from: source) }
+        } catch .limitExceeded {
+            self.statistics.oversized += 1
         } catch {
             self.statistics.malformed += 1
         }
@@ -188,8 +196,20 @@ struct Instance: Sendable {
         guard let peer = self.peers[name], peer.isActive, bootEpoch == nil || peer.bootEpoch == bootEpoch else {
             return []
         }
+        self.tellAgents(ofProven: peer)
         self.merge(dead: Accusation(incarnation: peer.incarnation, node: name, from: self.name))
         return self.finish()
+    }
+
+    /// An agent that takes a member for dead refuses another address for its name until it has forgotten it, half a minute
+    /// later; from one that left it takes it at once. So agents are told as if by the member itself, and first. Serf
+    /// shows it as failed all the same, since there was no intent to leave.
+    private mutating func tellAgents(ofProven peer: Peer) {
+        let word = Accusation(incarnation: peer.incarnation, node: peer.name, from: peer.name)
+        let agents = self.peers.values.filter { $0.isActive && $0.bootEpoch == nil && $0.name != peer.name }
+        for agent in agents.sorted(by: { $0.name < $1.name }) {
+            self.send([Message.dead(word).encoded()], to: agent.address, peer: nil)
+        }
     }
 
     /// All members that are known, this node first, the others by name.

@@ -29,6 +29,10 @@ package struct GossipConfiguration: Sendable {
 
     /// The port of memberlist and Serf.
     package static let defaultPort = 7_946
+    /// What memberlist sends: it fits into Ethernet with room for a tunnel.
+    package static let standardPacketBytesMax = 1_400
+    /// What UDP over IPv4 carries.
+    package static let packetBytesMost = 65_507
 
     /// Unique in the ring.
     package var name: String
@@ -36,8 +40,8 @@ package struct GossipConfiguration: Sendable {
     package var bindAddress: String
     /// One number for UDP and TCP; 0 takes a free one.
     package var port: Int
-    /// nil to find out: the bind address if it is one, else the source address of the route to the first seed, else
-    /// the first private address of this host.
+    /// nil to find out: the bind address if it is one, else the source address of the route to a seed, else a private
+    /// address of this host, else a public one.
     package var advertise: Advertised?
     package var seeds: [Seed]
     /// What this node says of itself; the key `epoch` is taken. All of it must fit into 512 bytes.
@@ -47,6 +51,8 @@ package struct GossipConfiguration: Sendable {
     package var bootEpoch: UInt64
     /// The largest UDP payload sent; smaller for tunnels and mobile networks.
     package var packetBytesMax: Int
+    /// Sends compressed what gets smaller by it; everyone takes that in, and needs it nowhere.
+    package var compresses: Bool
     /// Encrypts everything; nil to send and take plaintext, from loopback and private addresses only.
     package var keyRing: KeyRing?
     /// Keeps rings apart that reach each other: what comes with another one is dropped. Empty for none, as agents of
@@ -63,7 +69,8 @@ package struct GossipConfiguration: Sendable {
         tags: [String: String] = [:],
         profile: GossipProfile = .lan,
         bootEpoch: UInt64,
-        packetBytesMax: Int = 1_400,
+        packetBytesMax: Int = Self.standardPacketBytesMax,
+        compresses: Bool = false,
         keyRing: KeyRing? = nil,
         label: String = "",
         logger: Logger
@@ -77,6 +84,7 @@ package struct GossipConfiguration: Sendable {
         self.profile = profile
         self.bootEpoch = bootEpoch
         self.packetBytesMax = packetBytesMax
+        self.compresses = compresses
         self.keyRing = keyRing
         self.label = label
         self.logger = logger
@@ -86,8 +94,8 @@ package struct GossipConfiguration: Sendable {
     func validate() throws(GossipError) {
         guard !self.name.isEmpty, self.name.utf8.count <= Instance.nameBytesMax else { throw .invalidName(self.name) }
         guard self.label.utf8.count <= Sealing.labelBytesMax else { throw .invalidLabel(self.label) }
-        let least = 1_000 + self.sealing.packetOverhead
-        guard (least...65_507).contains(self.packetBytesMax) else {
+        let least = Self.packetBytesLeast(isEncrypted: self.keyRing != nil, label: self.label)
+        guard (least...Self.packetBytesMost).contains(self.packetBytesMax) else {
             throw .invalidPacketSize(self.packetBytesMax, least: least)
         }
         for port in [self.port] + self.seeds.map(\.port) + [self.advertise?.port ?? 1] {
@@ -95,6 +103,11 @@ package struct GossipConfiguration: Sendable {
         }
         let size = SerfTags.encode(self.tags, bootEpoch: self.bootEpoch).count
         guard size <= SerfTags.bytesMax else { throw .tagsTooLarge(bytes: size) }
+    }
+
+    /// The packet size that leaves room for the largest message, with all that is put around it.
+    package static func packetBytesLeast(isEncrypted: Bool, label: String) -> Int {
+        1_000 + (isEncrypted ? KeyRing.overhead : 0) + (label.isEmpty ? 0 : 2 + label.utf8.count)
     }
 
     /// Of a label that is too long there is none; `validate` says so.
@@ -122,7 +135,8 @@ package enum GossipError: Error, Equatable, Sendable, CustomStringConvertible {
         switch self {
         case .invalidName(let name): "the node name '\(name)' must have 1 to \(Instance.nameBytesMax) bytes"
         case .invalidPort(let port): "\(port) is not a port"
-        case .invalidPacketSize(let size, let least): "the packet size \(size) is not between \(least) and 65507"
+        case .invalidPacketSize(let size, let least):
+            "the packet size \(size) is not between \(least) and \(GossipConfiguration.packetBytesMost)"
         case .invalidLabel(let label): "the label '\(label)' has more than \(Sealing.labelBytesMax) bytes"
         case .startedWithoutKeys: "the node was started without keys; encryption begins with a restart"
         case .tagsTooLarge(let bytes): "the tags take \(bytes) bytes; \(SerfTags.bytesMax) is the most"

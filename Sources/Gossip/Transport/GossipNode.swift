@@ -67,7 +67,8 @@ package final class GossipNode: Sendable {
         _ onEvent: @escaping @Sendable (MembershipEvent) -> Void
     ) async throws -> GossipNode {
         let loop = group.next()
-        let bind = try await self.resolve(configuration.bindAddress, configuration.port, loop)
+        // Others that this host is known by are not needed: one socket has one address.
+        let bind = try await Resolver.addresses(configuration.bindAddress, configuration.port, loop)[0]
         let shell = try await loop.submit {
             NIOLoopBound(
                 GossipShell(configuration, bindAddress: bind, loop: loop, onEvent: onEvent),
@@ -75,7 +76,9 @@ package final class GossipNode: Sendable {
             )
         }.get()
         let listener = try await Listener.bind(bind, shell: shell, loop: loop)
-        let address = try await self.advertised(configuration, bind: bind, port: listener.port, loop)
+        let own = try await OwnAddress.find(configuration, bind: bind, port: listener.port, loop: loop)
+        own.warn(configuration.logger)
+        let address = own.address
         let settings = Instance.Settings(
             name: configuration.name,
             address: address,
@@ -85,15 +88,10 @@ package final class GossipNode: Sendable {
             profile: configuration.profile,
             seedCount: configuration.seeds.count,
             packetBytesMax: configuration.packetBytesMax - configuration.sealing.packetOverhead,
+            compresses: configuration.compresses,
             allowsPublicAddresses: configuration.keyRing != nil,
             randomSeed: UInt64.random(in: .min ... .max)
         )
-        if !address.isPrivate, configuration.keyRing == nil {
-            configuration.logger.warning(
-                "the advertised gossip address is not private; without a cluster key other nodes ignore it",
-                metadata: ["address": "\(address)"]
-            )
-        }
         try await loop.submit { shell.value.begin(listener, settings) }.get()
         return GossipNode(
             group: group,
@@ -180,54 +178,5 @@ package final class GossipNode: Sendable {
         guard !self.isShutDown.load(ordering: .acquiring) else { return nil }
         // Fails only when the loop has been shut down.
         return try? await self.loop.submit { body(self.shell.value) }.get()
-    }
-
-    // MARK: Addresses
-
-    private static func resolve(
-        _ host: String,
-        _ port: Int,
-        _ loop: any EventLoop,
-        timeout: TimeAmount = .seconds(10)
-    ) async throws -> NodeAddress {
-        switch try await Resolver.resolve(host, port: UInt16(clamping: port), on: loop, timeout: timeout).get() {
-        case .success(let addresses):
-            // Others that this host is known by are not needed: one socket has one address.
-            if let address = addresses.first { return address }
-            throw GossipError.unresolvable(host: host, reason: "no address")
-        case .failure(let failure): throw GossipError.unresolvable(host: host, reason: failure.text)
-        }
-    }
-
-    private static func advertised(
-        _ configuration: GossipConfiguration,
-        bind: NodeAddress,
-        port: Int,
-        _ loop: any EventLoop
-    ) async throws -> NodeAddress {
-        if let advertise = configuration.advertise {
-            return try await self.resolve(advertise.host, advertise.port ?? port, loop)
-        }
-        let found = bind.isUnspecified ? await self.ownAddress(configuration, ipv4: bind.isIPv4, loop) : bind
-        let fallback = NodeAddress(literal: bind.isIPv4 ? "127.0.0.1" : "::1", port: 0)
-        guard let bytes = (found ?? fallback)?.bytes,
-            let address = NodeAddress(bytes: bytes, port: UInt16(clamping: port))
-        else { throw GossipError.invalidPort(port) }
-        return address
-    }
-
-    /// The source of the route to a seed; without one, the first private address of this host.
-    private static func ownAddress(
-        _ configuration: GossipConfiguration,
-        ipv4: Bool,
-        _ loop: any EventLoop
-    ) async -> NodeAddress? {
-        for seed in configuration.seeds {
-            // A seed that has no address yet says nothing about the route; it is tried again when joining.
-            let resolved = try? await self.resolve(seed.host, max(1, seed.port), loop, timeout: .seconds(2))
-            guard let target = resolved else { continue }
-            if let source = Resolver.sourceAddress(towards: target), !source.isUnspecified { return source }
-        }
-        return Resolver.interfaceAddress(ipv4: ipv4) ?? Resolver.interfaceAddress(ipv4: !ipv4)
     }
 }

@@ -4,13 +4,14 @@ internal import NIOCore
 /// The words for what the core tells.
 extension GossipShell {
     func log(_ event: MembershipEvent) {
+        guard self.mayLog(event) else { return }
         switch event {
-        case .joined(let member): self.logger.info("member joined", metadata: member.metadata)
+        case .joined(let member): self.logger.notice("member joined", metadata: member.metadataWithTags)
         case .updated(let member): self.logger.debug("member updated", metadata: member.metadata)
         case .suspected(let member): self.logger.info("member does not answer", metadata: member.metadata)
         case .failed(let member): self.logger.warning("member failed", metadata: member.metadata)
-        case .left(let member): self.logger.info("member left", metadata: member.metadata)
-        case .replaced(_, let new): self.logger.info("member restarted", metadata: new.metadata)
+        case .left(let member): self.logger.notice("member left", metadata: member.metadata)
+        case .replaced(_, let new): self.logger.notice("member restarted", metadata: new.metadataWithTags)
         case .nameConflict(let name, let holder, let claimant, true):
             self.logger.critical(
                 "the name of this node is taken by another live node; start it under another name",
@@ -77,6 +78,14 @@ extension GossipShell {
         )
     }
 
+    func logRefusedStream(from source: NodeAddress) {
+        guard self.mayLog(kind: "refusedStream") else { return }
+        self.logger.warning(
+            "gossip: a connection was refused: as many are open as are allowed, of its address or at all",
+            metadata: ["source": "\(source)"]
+        )
+    }
+
     private func mayLog(_ notice: Notice) -> Bool {
         let kind: String
         switch notice {
@@ -92,6 +101,28 @@ extension GossipShell {
         return self.mayLog(kind: kind)
     }
 
+    /// What becomes of members is said every time, unless somebody makes them up by the hundreds.
+    private func mayLog(_ event: MembershipEvent) -> Bool {
+        // The core itself keeps a distance between these.
+        if case .nameConflict = event { return true }
+        let now = NIODeadline.now()
+        if now - self.memberLines.start >= .seconds(10) {
+            if self.memberLines.unsaid > 0 {
+                self.logger.warning(
+                    "gossip: too much has changed to be told line by line",
+                    metadata: ["unsaid": "\(self.memberLines.unsaid)"]
+                )
+            }
+            self.memberLines = MemberLines(start: now)
+        }
+        guard self.memberLines.count < MemberLines.most else {
+            self.memberLines.unsaid += 1
+            return false
+        }
+        self.memberLines.count += 1
+        return true
+    }
+
     private func mayLog(kind: String) -> Bool {
         let now = NIODeadline.now()
         if let last = self.lastLogged[kind], now - last < .seconds(10) { return false }
@@ -100,11 +131,23 @@ extension GossipShell {
     }
 }
 
+/// The lines about members in the present ten seconds.
+struct MemberLines {
+    static let most = 500
+    var start = NIODeadline.uptimeNanoseconds(0)
+    var count = 0
+    var unsaid = 0
+}
+
 extension Member {
     fileprivate var metadata: Logger.Metadata {
         [
             "name": "\(self.name)", "address": "\(self.address):\(self.port)",
             "incarnation": "\(self.incarnation)",
         ]
+    }
+
+    fileprivate var metadataWithTags: Logger.Metadata {
+        self.metadata.merging(["tags": .dictionary(self.tags.mapValues { "\($0)" })]) { $1 }
     }
 }

@@ -16,13 +16,18 @@ extension GossipShell {
     }
 
     func seal(stream: [UInt8], isAnswer: Bool) -> [UInt8] {
-        self.sealing.seal(stream: stream, isAnswer: isAnswer, using: &self.generator)
+        let content = self.configuration.compresses ? PacketCodec.compressed(stream) : stream
+        return self.sealing.seal(stream: content, isAnswer: isAnswer, using: &self.generator)
     }
 
     /// - Returns: nil for what is dropped; it has been counted.
     func open(packet: [UInt8], from source: NodeAddress) -> [UInt8]? {
         do throws(WireError) {
+            let nonce = self.sealing.nonce(ofPacket: packet)
+            if let nonce, self.nonces.contains(nonce) { throw WireError.replayed }
             let opened = try self.sealing.open(packet: packet)
+            // Of those that the key opens alone, so that nobody else fills the window.
+            if let nonce { self.nonces.insert(nonce) }
             self.counted.bytesReceived += packet.count - opened.count
             return opened
         } catch {
@@ -42,6 +47,11 @@ extension GossipShell {
         case .notEncrypted: self.counted.plaintextDropped += 1
         case .encrypted, .wrongKey: self.counted.undecryptable += 1
         case .labelled, .wrongLabel: self.counted.wronglyLabelled += 1
+        case .replayed:
+            // Also the network makes copies, so there is nothing to say.
+            self.counted.replayed += 1
+            return
+        case .limitExceeded: self.counted.oversized += 1
         default:
             self.counted.malformed += 1
             self.logger.debug("gossip: not understood", metadata: ["error": "\(error)", "source": "\(source)"])
@@ -60,6 +70,7 @@ extension WireError {
         case .wrongKey: "it is encrypted with a key that this node does not have, or was changed on the way"
         case .labelled: "it has a label, and this node has none"
         case .wrongLabel: "it does not have the label of this node"
+        case .limitExceeded: "it is larger than is taken: \(self)"
         default: "it was not understood: \(self)"
         }
     }

@@ -4,9 +4,6 @@ internal import NIOPosix
 
 /// Carries out what the core says: sockets, timers, names, log lines. Owned by the gossip event loop.
 final class GossipShell {
-    private static let inboundStreamsMax = 64
-    private static let inboundBytesMax = 64 << 20
-
     let loop: any EventLoop
     let configuration: GossipConfiguration
     private let onEvent: @Sendable (MembershipEvent) -> Void
@@ -21,15 +18,17 @@ final class GossipShell {
     private var leaves: [EventLoopPromise<Void>] = []
     private var isClosed = false
 
-    private var inboundStreams = 0
-    private var inboundBytes = 0
+    private var inbound = StreamAdmission()
     private var hasLoggedStranger = false
     /// When a kind of notice was last logged.
     var lastLogged: [String: NIODeadline] = [:]
+    var memberLines = MemberLines()
     /// What the shell itself counts, beside the core.
     var counted = GossipStatistics()
     /// The label and the keys that are in force.
     var sealing: Sealing
+    /// Of the packets that came sealed.
+    var nonces = NonceWindow()
     var generator = SystemRandomNumberGenerator()
 
     init(
@@ -90,7 +89,10 @@ final class GossipShell {
         sum.plaintextDropped = self.counted.plaintextDropped
         sum.undecryptable = self.counted.undecryptable
         sum.wronglyLabelled = self.counted.wronglyLabelled
+        sum.replayed = self.counted.replayed
+        sum.oversized += self.counted.oversized
         sum.streamsAccepted = self.counted.streamsAccepted
+        sum.streamsRefused = self.counted.streamsRefused
         return sum
     }
 
@@ -143,7 +145,9 @@ final class GossipShell {
         guard self.configuration.seeds.indices.contains(index) else { return }
         let seed = self.configuration.seeds[index]
         Resolver.resolve(seed.host, port: UInt16(clamping: seed.port), on: self.loop).assumeIsolated().whenSuccess {
-            outcome in self.drive { $0.onResolved(seed: index, outcome, now: $1) }
+            outcome in
+            let usable = self.bindAddress.usable(of: outcome)
+            self.drive { $0.onResolved(seed: index, usable, now: $1) }
         }
     }
 
@@ -219,28 +223,30 @@ final class GossipShell {
 
     var streamTimeout: TimeAmount { self.configuration.profile.streamTimeout }
 
-    /// Whether a stream is taken at all; every call is followed by one of `inboundStreamClosed`.
-    func admits(_ remote: SocketAddress?) -> Bool {
-        self.inboundStreams += 1
-        guard !self.isClosed, self.instance != nil, self.inboundStreams <= Self.inboundStreamsMax,
-            let source = remote.flatMap({ NodeAddress($0) }), self.isAllowed(source)
-        else { return false }
+    /// - Returns: Where the stream comes from, if it is taken; then `streamClosed` follows.
+    func admit(_ remote: SocketAddress?) -> NodeAddress? {
+        guard !self.isClosed, self.instance != nil, let source = remote.flatMap({ NodeAddress($0) }),
+            self.isAllowed(source)
+        else { return nil }
+        guard self.inbound.open(source) else {
+            self.counted.streamsRefused += 1
+            self.logRefusedStream(from: source)
+            return nil
+        }
         self.counted.streamsAccepted += 1
-        return true
+        return source
     }
 
-    func inboundStreamClosed() {
-        self.inboundStreams -= 1
+    func streamClosed(_ source: NodeAddress) {
+        self.inbound.close(source)
     }
 
-    /// - Returns: Whether all inbound streams together are within what they may hold.
-    func streamBytesChanged(by count: Int) -> Bool {
-        self.inboundBytes += count
-        return self.inboundBytes <= Self.inboundBytesMax
+    /// - Returns: Whether the streams are within what they may hold.
+    func streamBytesChanged(_ source: NodeAddress, by count: Int) -> Bool {
+        self.inbound.hold(source, count)
     }
 
-    func received(_ message: Message, from remote: SocketAddress?) -> [UInt8]? {
-        guard let source = remote.flatMap({ NodeAddress($0) }) else { return nil }
+    func received(_ message: Message, from source: NodeAddress) -> [UInt8]? {
         var answer: [UInt8]?
         self.drive { instance, now in
             let result = instance.onStreamMessage(message, from: source, now: now)

@@ -37,6 +37,17 @@ enum Resolver {
         return promise.futureResult
     }
 
+    /// The same for an address that a setting names.
+    ///
+    /// - Returns: At least one.
+    static func addresses(_ host: String, _ port: Int, _ loop: any EventLoop) async throws -> [NodeAddress] {
+        switch try await Self.resolve(host, port: UInt16(clamping: port), on: loop).get() {
+        case .success(let addresses) where !addresses.isEmpty: return addresses
+        case .success: throw GossipError.unresolvable(host: host, reason: "no address")
+        case .failure(let failure): throw GossipError.unresolvable(host: host, reason: failure.text)
+        }
+    }
+
     private static func lookUp(_ host: String, port: UInt16) -> Result<[NodeAddress], StreamFailure> {
         var hints = addrinfo()
         #if canImport(Glibc)
@@ -85,12 +96,10 @@ enum Resolver {
         }
     }
 
-    /// The first private address of this host, loopback last.
-    static func interfaceAddress(ipv4: Bool) -> NodeAddress? {
+    /// The addresses of this host's interfaces.
+    static func interfaceAddresses() -> [NodeAddress] {
         // Without a list of interfaces there is none to choose from.
-        let devices = (try? System.enumerateDevices()) ?? []
-        let addresses = devices.compactMap { $0.address.flatMap { NodeAddress($0) } }.filter { $0.isIPv4 == ipv4 }
-        return addresses.first { $0.isPrivate && !$0.isLoopback } ?? addresses.first { $0.isLoopback }
+        ((try? System.enumerateDevices()) ?? []).compactMap { $0.address.flatMap { NodeAddress($0) } }
     }
 
     private static func address(_ family: CInt, _ bytes: UnsafeRawBufferPointer, port: UInt16) -> NodeAddress? {

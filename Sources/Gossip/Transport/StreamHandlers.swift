@@ -9,6 +9,8 @@ final class InboundStreamHandler: ChannelInboundHandler {
     private let shell: GossipShell
     private var decoder: StreamDecoder
     private var deadline: Scheduled<Void>?
+    /// nil unless the stream has been taken.
+    private var source: NodeAddress?
     private var isDone = false
 
     init(shell: GossipShell) {
@@ -18,7 +20,8 @@ final class InboundStreamHandler: ChannelInboundHandler {
 
     func channelActive(context: ChannelHandlerContext) {
         let channel = context.channel
-        guard self.shell.admits(channel.remoteAddress) else {
+        self.source = self.shell.admit(channel.remoteAddress)
+        guard self.source != nil else {
             self.isDone = true
             context.close(promise: nil)
             return
@@ -29,20 +32,20 @@ final class InboundStreamHandler: ChannelInboundHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        guard !self.isDone else { return }
+        guard !self.isDone, let source = self.source else { return }
         let buffer = self.unwrapInboundIn(data)
         let before = self.decoder.bufferedBytes
         do throws(WireError) {
             let message = try self.decoder.receive(buffer.readableBytesView)
-            let isWithinBudget = self.shell.streamBytesChanged(by: self.decoder.bufferedBytes - before)
+            let isWithinBudget = self.shell.streamBytesChanged(source, by: self.decoder.bufferedBytes - before)
             guard let message else {
                 if !isWithinBudget { self.end(context, nil) }
                 return
             }
-            let answer = self.shell.received(message, from: context.channel.remoteAddress)
+            let answer = self.shell.received(message, from: source)
             self.end(context, answer)
         } catch {
-            _ = self.shell.streamBytesChanged(by: self.decoder.bufferedBytes - before)
+            _ = self.shell.streamBytesChanged(source, by: self.decoder.bufferedBytes - before)
             self.shell.malformedStream(error, from: context.channel.remoteAddress)
             self.end(context, error.answer?.encoded())
         }
@@ -51,8 +54,9 @@ final class InboundStreamHandler: ChannelInboundHandler {
     func channelInactive(context: ChannelHandlerContext) {
         self.deadline?.cancel()
         self.isDone = true
-        _ = self.shell.streamBytesChanged(by: -self.decoder.bufferedBytes)
-        self.shell.inboundStreamClosed()
+        guard let source = self.source else { return }
+        _ = self.shell.streamBytesChanged(source, by: -self.decoder.bufferedBytes)
+        self.shell.streamClosed(source)
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {

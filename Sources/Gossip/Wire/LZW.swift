@@ -1,10 +1,55 @@
 /// The LZW of GIF, least significant bit first with 8-bit literals: memberlist's compression (WIRE.md section 3).
 ///
-/// Only read, never written: an uncompressed packet is understood by everyone, and our members' states are small.
+/// Everybody reads it and nobody must write it.
 enum LZW {
     private static let clear = 256
     private static let end = 257
     private static let widthMax = 12
+
+    /// Writes what the reference implementation writes, bit by bit.
+    static func compress(_ input: [UInt8]) -> [UInt8] {
+        var bits = BitWriter()
+        // A code and the byte after it → the code of both.
+        var codes: [Int: Int] = [:]
+        var width = 9
+        var highest = Self.end
+
+        bits.write(Self.clear, width)
+        if var code = input.first.map(Int.init) {
+            for byte in input.dropFirst() {
+                let key = code << 8 | Int(byte)
+                if let longer = codes[key] {
+                    code = longer
+                    continue
+                }
+                bits.write(code, width)
+                code = Int(byte)
+                if Self.isLast(&highest, &width) {
+                    bits.write(Self.clear, width)
+                    codes.removeAll(keepingCapacity: true)
+                    (width, highest) = (9, Self.end)
+                } else {
+                    codes[key] = highest
+                }
+            }
+            bits.write(code, width)
+            if Self.isLast(&highest, &width) {
+                bits.write(Self.clear, width)
+                width = 9
+            }
+        }
+        bits.write(Self.end, width)
+        return bits.finished
+    }
+
+    /// Goes on to the next code.
+    ///
+    /// - Returns: Whether it is the last one, which is not given to anything.
+    private static func isLast(_ highest: inout Int, _ width: inout Int) -> Bool {
+        highest += 1
+        if highest == 1 << width { width += 1 }
+        return highest == 1 << Self.widthMax - 1
+    }
 
     /// - Parameter limit: The most bytes the result may have; a stream that grows beyond it throws instead.
     static func decompress(_ input: ArraySlice<UInt8>, limit: Int) throws(WireError) -> [UInt8] {
@@ -66,6 +111,26 @@ enum LZW {
             }
         }
     }
+}
+
+/// Puts codes into bytes, least significant bit first.
+private struct BitWriter {
+    private var output: [UInt8] = []
+    private var window: UInt32 = 0
+    private var filled = 0
+
+    mutating func write(_ code: Int, _ width: Int) {
+        self.window |= UInt32(code) << UInt32(self.filled)
+        self.filled += width
+        while self.filled >= 8 {
+            self.output.append(UInt8(truncatingIfNeeded: self.window))
+            self.window >>= 8
+            self.filled -= 8
+        }
+    }
+
+    /// All of it, filled up to whole bytes.
+    var finished: [UInt8] { self.filled > 0 ? self.output + [UInt8(truncatingIfNeeded: self.window)] : self.output }
 }
 
 /// Takes codes out of bytes, least significant bit first.

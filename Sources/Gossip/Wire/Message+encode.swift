@@ -24,6 +24,15 @@ extension Message {
         return writer.bytes
     }
 
+    /// An ack without the field for a payload, which every reader takes as none. It is smaller than any ping that names
+    /// its target, so that no answer is larger than what it answers.
+    static func shortAck(_ sequence: UInt32) -> [UInt8] {
+        var writer = MessagePackWriter(type: .ack)
+        writer.writeMap(count: 1)
+        writer.write("SeqNo", sequence)
+        return writer.bytes
+    }
+
     private static func encodeNack(_ sequence: UInt32) -> [UInt8] {
         var writer = MessagePackWriter(type: .nack)
         writer.writeMap(count: 1)

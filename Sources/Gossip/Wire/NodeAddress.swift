@@ -53,6 +53,22 @@ struct NodeAddress: Hashable, Sendable {
         self.isIPv4 ? self.bytes[0] == 127 : self.bytes.dropLast().allSatisfy { $0 == 0 } && self.bytes[15] == 1
     }
 
+    /// Of this network alone, given by nobody: 169.254.0.0/16 and fe80::/10.
+    var isLinkLocal: Bool {
+        self.isIPv4
+            ? self.bytes[0] == 169 && self.bytes[1] == 254 : self.bytes[0] == 0xfe && self.bytes[1] & 0xc0 == 0x80
+    }
+
+    /// 127.0.0.1 or ::1, without a port.
+    static func loopback(ipv4: Bool) -> NodeAddress {
+        NodeAddress(ipv4 ? [127, 0, 0, 1] : [UInt8](repeating: 0, count: 15) + [1])
+    }
+
+    private init(_ bytes: [UInt8]) {
+        self.bytes = bytes
+        self.port = 0
+    }
+
     /// Loopback, link-local and private ranges: those that a node without a cluster key talks to (DESIGN section 9).
     var isPrivate: Bool {
         let (first, second) = (self.bytes[0], self.bytes[1])
@@ -61,12 +77,12 @@ struct NodeAddress: Hashable, Sendable {
             case 10, 127: true
             case 172: (16...31).contains(second)
             case 192: second == 168
-            case 169: second == 254
+            case 169: self.isLinkLocal
             case 100: (64...127).contains(second)
             default: false
             }
         }
-        return self.isLoopback || first == 0xfe && second & 0xc0 == 0x80 || first & 0xfe == 0xfc
+        return self.isLoopback || self.isLinkLocal || first & 0xfe == 0xfc
     }
 
     /// The address without the port.

@@ -116,28 +116,35 @@ enum PacketCodec {
 
     /// One payload of encoded messages: a single one bare, several as a compound.
     ///
-    /// - Parameter withCRC: Only for receivers whose version vector says that they understand it.
-    static func encode(_ parts: [[UInt8]], withCRC: Bool) -> [UInt8] {
+    /// - Parameters:
+    ///   - withCRC: Only for receivers whose version vector says that they understand it.
+    ///   - compresses: Where it makes the payload smaller.
+    static func encode(_ parts: [[UInt8]], withCRC: Bool, compresses: Bool = false) -> [UInt8] {
         precondition(parts.count <= self.partsMax, "a compound holds at most \(self.partsMax) parts")
-        var packet: [UInt8] = []
-        if withCRC { packet += [MessageType.hasCRC.rawValue, 0, 0, 0, 0] }
-        let contentStart = packet.count
+        var content: [UInt8] = []
         if let only = parts.first, parts.count == 1 {
-            packet += only
+            content = only
         } else {
-            packet += [MessageType.compound.rawValue, UInt8(parts.count)]
+            content += [MessageType.compound.rawValue, UInt8(parts.count)]
             for part in parts {
-                packet.append(UInt8(truncatingIfNeeded: part.count >> 8))
-                packet.append(UInt8(truncatingIfNeeded: part.count))
+                content.append(UInt8(truncatingIfNeeded: part.count >> 8))
+                content.append(UInt8(truncatingIfNeeded: part.count))
             }
-            for part in parts { packet += part }
+            for part in parts { content += part }
         }
-        if withCRC {
-            let checksum = CRC32.checksum(packet[contentStart...])
-            for index in 0..<4 {
-                packet[1 + index] = UInt8(truncatingIfNeeded: checksum >> UInt32(24 - 8 * index))
-            }
-        }
-        return packet
+        if compresses { content = self.compressed(content) }
+        guard withCRC else { return content }
+        let checksum = CRC32.checksum(content)
+        return [MessageType.hasCRC.rawValue]
+            + stride(from: 24, through: 0, by: -8).map { UInt8(truncatingIfNeeded: checksum >> UInt32($0)) } + content
+    }
+
+    /// The content within a compress message; as it is where that would not be smaller.
+    static func compressed(_ content: [UInt8]) -> [UInt8] {
+        var writer = MessagePackWriter(type: .compress)
+        writer.writeMap(count: 2)
+        writer.write("Algo", UInt64(0))
+        writer.write("Buf", LZW.compress(content))
+        return writer.bytes.count < content.count ? writer.bytes : content
     }
 }

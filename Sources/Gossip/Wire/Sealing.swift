@@ -47,6 +47,13 @@ struct Sealing: Sendable, Equatable {
         throw Self.looksSealed(content) ? .wrongKey : .notEncrypted
     }
 
+    /// What makes a sealed packet unlike any other; nil where nothing is sealed, or for what is too short to be.
+    func nonce(ofPacket packet: [UInt8]) -> ArraySlice<UInt8>? {
+        let start = self.prefix.count + 1
+        guard self.ring != nil, packet.count >= start + KeyRing.nonceBytes else { return nil }
+        return packet[start..<(start + KeyRing.nonceBytes)]
+    }
+
     /// The two versions begin with the bytes of a ping and an indirect ping; what is no map after that is most likely
     /// encrypted. Only the name of the error depends on it: such a packet is dropped anyhow.
     private static func looksSealed(_ packet: ArraySlice<UInt8>) -> Bool {

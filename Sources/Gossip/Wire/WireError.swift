@@ -28,6 +28,8 @@ package enum WireError: Error, Equatable, Sendable {
     case labelled
     /// The peer uses another label than this node, or none.
     case wrongLabel
+    /// A sealed packet that was taken in before.
+    case replayed
 
     /// The limits that `limitExceeded` names.
     package enum Limit: Sendable {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Gossip
 import LocalBroker
 
 /// All settings of a node, declared once: as flags. The configuration file and the environment have the same ones under
@@ -33,7 +34,7 @@ struct NodeOptions: ParsableArguments {
                 conflicts.append("join needs links, by which nodes exchange messages: leave out join, or link-port off")
             }
         }
-        return conflicts + self.tls.conflicts + self.listenerConflicts + self.portConflicts
+        return conflicts + self.cluster.conflicts + self.tls.conflicts + self.listenerConflicts + self.portConflicts
             + self.access.conflicts(given: given) + self.anonymousConflicts + self.limits.conflicts(given: given)
     }
 
@@ -103,8 +104,29 @@ struct ClusterOptions: ParsableArguments {
     )
     var gossipLabel: String?
 
+    @Option(help: ArgumentHelp("How fast gossip probes and gives up on nodes.", valueName: "profile"))
+    var gossipProfile = GossipProfileName.lan
+
+    @Option(
+        help: ArgumentHelp("The largest UDP payload that gossip sends; less for tunnels.", valueName: "bytes"),
+        transform: Number.bytes(1_000...GossipConfiguration.packetBytesMost)
+    )
+    var gossipMtu = GossipConfiguration.standardPacketBytesMax
+
+    @Flag(inversion: .prefixedNo, help: "Send gossip compressed where that makes it smaller.")
+    var gossipCompress = false
+
     @Option(help: ArgumentHelp("zstd level of the links, 1 to 19; off sends uncompressed.", valueName: "level"))
     var linkCompression = CompressionLevel.level(1)
+
+    var conflicts: [String] {
+        let least = GossipConfiguration.packetBytesLeast(
+            isEncrypted: self.gossipKeyFile != nil,
+            label: self.gossipLabel ?? ""
+        )
+        guard self.gossipMtu < least else { return [] }
+        return ["gossip-mtu \(self.gossipMtu) leaves no room beside key and label: set \(least) or more"]
+    }
 }
 
 /// What a node tells.

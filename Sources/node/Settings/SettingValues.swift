@@ -1,4 +1,5 @@
 import ArgumentParser
+import Gossip
 import LocalBroker
 import Logging
 import NIOCore
@@ -149,6 +150,21 @@ enum CompressionLevel: SettingValue, Equatable {
         switch self {
         case .level(let level): "\(level)"
         case .off: "off"
+        }
+    }
+}
+
+/// The value of `--gossip-profile`.
+enum GossipProfileName: String, SettingValue, CaseIterable {
+    case lan
+    case wan
+    case local
+
+    var profile: GossipProfile {
+        switch self {
+        case .lan: .lan
+        case .wan: .wan
+        case .local: .local
         }
     }
 }

@@ -284,6 +284,26 @@ struct MergeTests {
         #expect(result.directives == [.notice(.incompatible(from: "old"))])
     }
 
+    @Test(
+        "Of a proven death an agent hears first, and as if from the dead, so that it takes another address for the name"
+    )
+    func provenDeath() {
+        var instance = Self.instance()
+        let agent = Self.alive(5, node: "agent", address: [10, 0, 0, 3])
+        _ = Self.feed(
+            &instance,
+            [Self.alive(5, epoch: 1), agent, Self.alive(5, node: "other", address: [10, 0, 0, 4], epoch: 1)]
+        )
+        let directives = instance.confirmDead("peer", bootEpoch: 1, now: Self.start + .seconds(1))
+        var heard: [[UInt8]: [Accusation]] = [:]
+        for case .send(let bytes, let target) in directives {
+            let messages = (try? PacketCodec.decode(bytes))?.messages ?? []
+            for case .dead(let word) in messages { heard[target.bytes, default: []].append(word) }
+        }
+        #expect(heard[[10, 0, 0, 3]]?.map(\.from) == ["peer", "me"])
+        #expect(heard[[10, 0, 0, 4]]?.map(\.from) == ["me"])
+    }
+
     @Test("A ping for another node is not answered")
     func foreignPing() {
         var instance = Self.instance()
@@ -295,7 +315,7 @@ struct MergeTests {
         var instance = Self.instance()
         let source = PingSource(name: "x", address: [10, 0, 0, 9], port: 99)
         let ping = Message.ping(Ping(sequence: 7, target: "me", source: source))
-        let expected = Message.ack(sequence: 7, payload: []).encoded()
+        let expected = Message.shortAck(7)
         #expect(
             Self.feed(&instance, [ping]) == [.send(expected, to: NodeAddress(bytes: [10, 0, 0, 9], port: 99)!)]
         )

@@ -43,6 +43,7 @@ struct TestNode: Sendable {
         tags: [String: String] = [:],
         profile: GossipProfile = .local,
         bootEpoch: UInt64 = 1,
+        compresses: Bool = false,
         keyRing: KeyRing? = nil,
         label: String = ""
     ) async throws -> TestNode {
@@ -57,6 +58,7 @@ struct TestNode: Sendable {
             tags: tags,
             profile: profile,
             bootEpoch: bootEpoch,
+            compresses: compresses,
             keyRing: keyRing,
             label: label,
             logger: logger
