@@ -19,7 +19,7 @@ final class GossipShell {
     private var datagrams: (any Channel)?
     private var timer: (deadline: NIODeadline, task: Scheduled<Void>)?
     private var leaves: [EventLoopPromise<Void>] = []
-    private var isClosed = false
+    private(set) var isClosed = false
 
     private var inboundStreams = 0
     private var inboundBytes = 0
@@ -31,6 +31,11 @@ final class GossipShell {
     /// The label and the keys that are in force.
     var sealing: Sealing
     var generator = SystemRandomNumberGenerator()
+    /// Operations on keys that wait, the one underway included, and the end of the last of them.
+    var keyOperations = 0
+    var lastKeyOperation: EventLoopFuture<Void>?
+    /// Who waits for the answers to a query of this node's own.
+    var keyQuery: PendingKeyQuery?
 
     init(
         _ configuration: GossipConfiguration,
@@ -61,6 +66,7 @@ final class GossipShell {
         self.listener?.streams.close(promise: nil)
         self.datagrams?.close(promise: nil)
         self.finishLeaves()
+        self.failKeyQuery()
     }
 
     /// Completes when the leave has been told.
@@ -123,6 +129,7 @@ final class GossipShell {
             self.log(event)
             self.onEvent(event)
         case .notice(let notice): self.log(notice)
+        case .serf(let directive): self.carryOut(directive)
         case .leaveFinished: self.finishLeaves()
         }
     }

@@ -48,5 +48,15 @@ extension KeyRing.Key {
     }
 
     /// The form of key files, and of Serf's `-encrypt`.
-    package var base64: String { self.secret.withUnsafeBytes { Data($0) }.base64EncodedString() }
+    package var base64: String { Data(self.bytes).base64EncodedString() }
+
+    var bytes: [UInt8] { self.secret.withUnsafeBytes { Array($0) } }
+
+    /// What a key may be called by in public: eight digits that say nothing about it.
+    package var fingerprint: String {
+        SHA256.hash(data: self.bytes).prefix(4).map { byte in
+            let digits = String(byte, radix: 16)
+            return digits.count == 1 ? "0" + digits : digits
+        }.joined()
+    }
 }
