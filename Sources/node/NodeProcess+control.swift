@@ -59,6 +59,10 @@ extension NodeProcess {
             let score = await ring.statistics().healthScore
             return MembersQuestion.Answer(node: identity.name, healthScore: score, members: await ring.members())
         }
+        answers.add(KeyQuestion.self) { question in
+            guard let ring else { throw Self.isAlone }
+            return try await KeyDesk(node: identity.name, ring: ring).answer(question)
+        }
         return answers
     }
 

@@ -48,7 +48,8 @@ struct NodeProcess {
         ProcessMemory.keepLargeBlocksApart()
         // Also those that come while the node starts are kept, and the files read again when it has.
         let hangups = await UnixSignalsSequence(trapping: .sighup)
-        let keyRing = try GossipKeyFile(self.options.cluster)?.readAtStart()
+        let keyFile = GossipKeyFile(self.options.cluster)
+        let keyRing = try keyFile?.readAtStart()
         let broker = try await Broker.make(configuration: self.options.brokerConfiguration)
         var cluster: ClusterService?
         var ring: GossipNode?
@@ -59,7 +60,9 @@ struct NodeProcess {
             }
             try await broker.bindListeners()
             if case .number(let port) = self.options.addresses.gossipPort {
-                ring = try await self.startGossip(port: port, keyRing: keyRing, cluster: cluster, broker: broker)
+                let configuration = self.gossip(port, keyRing, keyFile, cluster: cluster, broker: broker)
+                ring = try await self.startGossip(configuration, cluster: cluster)
+                if let keyFile, let ring { self.watch(keyFile, of: ring, broker: broker) }
             }
             control = try await self.startControl(broker: broker, cluster: cluster, ring: ring)
         } catch {
@@ -95,16 +98,17 @@ struct NodeProcess {
         return configuration
     }
 
-    private func startGossip(
-        port: Int,
-        keyRing: KeyRing?,
+    private func gossip(
+        _ port: Int,
+        _ keyRing: KeyRing?,
+        _ keyFile: GossipKeyFile?,
         cluster: ClusterService?,
         broker: Broker
-    ) async throws -> GossipNode {
+    ) -> GossipConfiguration {
         var tags = ["role": "dunlin", "version": BrokerVersion.current]
         if let cluster { tags[ClusterService.linkTag] = "\(cluster.linkPort)" }
         if let port = broker.address(ofListener: "mqtt")?.port { tags["mqtt"] = "\(port)" }
-        let configuration = GossipConfiguration(
+        var configuration = GossipConfiguration(
             name: self.name,
             bindAddress: self.options.addresses.bind?.host ?? "0.0.0.0",
             port: port,
@@ -118,6 +122,14 @@ struct NodeProcess {
             label: self.options.cluster.gossipLabel ?? "",
             logger: Logger(label: "dunlin.gossip")
         )
+        if let keyFile { configuration.changeKeys = { try keyFile.change($0) } }
+        return configuration
+    }
+
+    private func startGossip(
+        _ configuration: GossipConfiguration,
+        cluster: ClusterService?
+    ) async throws -> GossipNode {
         let logger = self.logger
         let fatalErrors = self.fatalErrors.continuation
         let ring = try await GossipNode.start(configuration) { event in
@@ -128,7 +140,6 @@ struct NodeProcess {
             }
         }
         cluster?.follow(ring)
-        if let file = GossipKeyFile(self.options.cluster) { self.watch(file, of: ring, broker: broker) }
         return ring
     }
 
@@ -136,7 +147,7 @@ struct NodeProcess {
         if file.isOpenToEveryone {
             self.logger.warning("every user of this host may read the gossip keys", metadata: ["file": "\(file.path)"])
         }
-        broker.watchFiles("gossip keys", [file.path]) { try ring.setKeyRing(file.read()) }
+        broker.watchFiles("gossip keys", [file.path]) { try file.read { try ring.setKeyRing($0) } }
     }
 
     private static func log(_ event: MembershipEvent, _ logger: Logger) {

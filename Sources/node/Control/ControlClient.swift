@@ -18,7 +18,8 @@ struct ControlClient {
             throw ControlFailure("what the node at \(self.path) answered was not understood; is it of another release?")
         }
         if let body = answer.body { return body }
-        throw ControlFailure((answer.error ?? "the node answered nothing").escaped)
+        let lines = (answer.error ?? "the node answered nothing").split(separator: "\n")
+        throw ControlFailure(lines.map { String($0).escaped }.joined(separator: "\n"))
     }
 
     private func exchange(_ question: some ControlQuestion, _ timeout: TimeAmount) throws(ControlFailure) -> [UInt8] {
