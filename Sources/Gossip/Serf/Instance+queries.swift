@@ -135,13 +135,14 @@ extension Instance {
     mutating func ask(_ operation: KeyOperation, now: NIODeadline) -> [Directive] {
         self.now = now
         precondition(self.serf.running == nil, "one query at a time")
+        guard self.phase == .running else { return [.serf(.answered([:], silent: []))] }
         var query = RunningQuery(
             operation: operation,
             deadline: now + RunningQuery.timeout,
             nextAttempt: now + RunningQuery.attemptInterval,
             waiting: Set(self.peers.values.filter(\.isActive).map(\.name))
         )
-        if self.phase == .running, !query.waiting.isEmpty {
+        if !query.waiting.isEmpty {
             let question = self.question(&query, flags: 0)
             self.broadcast(.query(time: question.time, id: question.id), Message.user(question.encoded()).encoded())
         }

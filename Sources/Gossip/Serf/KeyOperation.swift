@@ -6,8 +6,6 @@ package enum KeyOperation: Equatable, Sendable {
     case use(KeyRing.Key)
     case remove(KeyRing.Key)
 
-    static let prefix = "_serf_"
-
     var queryName: String {
         switch self {
         case .list: "_serf_list-keys"

@@ -83,8 +83,11 @@ final class ControlServer: Sendable {
         // What killed nodes have left behind, so that it does not pile up.
         for path in folder.sockets where LocalSocket.tenant(of: path) == .dead { unlink(path) }
         var path = folder.socket(name)
+        switch LocalSocket.tenant(of: path) {
+        case .nobody, .dead: break
         // In another network namespace somebody may well have the same address.
-        if LocalSocket.tenant(of: path) == .live { path = folder.socket("\(name)-\(getpid())") }
+        case .live, .unknown: path = folder.socket("\(name)-\(getpid())")
+        }
         guard path.utf8.count <= ControlDirectory.pathBytesMax else {
             throw ControlFailure("\(path) has more than \(ControlDirectory.pathBytesMax) bytes")
         }

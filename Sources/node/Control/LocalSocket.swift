@@ -1,3 +1,4 @@
+import Foundation
 import NIOCore
 
 #if canImport(Glibc)
@@ -23,6 +24,10 @@ final class LocalSocket {
 
     /// Whether somebody listens there.
     static func tenant(of path: String) -> Tenant {
+        // The system says of a file that nobody listens there, and it is not to be taken for a socket left behind. What is
+        // not there, or may not be looked at, it names itself.
+        let type = (try? FileManager.default.attributesOfItem(atPath: path))?[.type] as? FileAttributeType
+        if let type, type != .typeSocket { return .unknown("it is no socket") }
         do throws(SocketError) {
             _ = try LocalSocket(connectingTo: path, within: .seconds(1))
             return .live

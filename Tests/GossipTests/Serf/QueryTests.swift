@@ -300,6 +300,15 @@ struct QueryTests {
         #expect(outcome.answers.isEmpty && outcome.silent.isEmpty)
     }
 
+    @Test("A node that leaves waits for nobody any more")
+    func leaving() throws {
+        var instance = Self.instance(hasKeys: true)
+        let now = instance.now
+        _ = instance.leave(now: now)
+        #expect(instance.ask(.list, now: now) == [.serf(.answered([:], silent: []))])
+        #expect(instance.serf.running == nil)
+    }
+
     @Test("The clock of queries comes with an exchange, so that a newcomer's query is not taken for an old one")
     func clock() throws {
         let simulation = Simulation(seed: 4)

@@ -1,4 +1,5 @@
 import NIOCore
+import NIOEmbedded
 import NIOPosix
 import Testing
 
@@ -141,6 +142,19 @@ struct ControlServerTests {
         }
     }
 
+    @Test("who asks nothing, or half of something, is closed after a while", arguments: ["", #"{"version":1"#])
+    func silence(text: String) throws {
+        var ends = 0
+        let connection = ControlConnection(answer: { $0 }, onEnd: { ends += 1 })
+        let channel = EmbeddedChannel(handler: connection)
+        try channel.connect(to: SocketAddress(unixDomainSocketPath: "/c")).wait()
+        try channel.writeInbound(ByteBuffer(string: text))
+        channel.embeddedEventLoop.advanceTime(by: ControlDesk.questionTimeout - .milliseconds(1))
+        #expect(channel.isActive && ends == 0)
+        channel.embeddedEventLoop.advanceTime(by: .milliseconds(1))
+        #expect(!channel.isActive && ends == 1)
+    }
+
     @Test("a socket left behind is replaced, others left behind are swept away, and a live one is left alone")
     func stale() async throws {
         try await TemporaryDirectory.with { directory in
@@ -155,6 +169,23 @@ struct ControlServerTests {
                 #expect(try await Self.ask("yes", server.path) == "yes")
                 await server.stop()
             }
+        }
+    }
+
+    @Test("a file that is no socket stays where it is, and a path that leads to one is refused")
+    func file() async throws {
+        try await TemporaryDirectory.with { directory in
+            let folder = ControlDirectory(path: directory)
+            let path = folder.socket("a")
+            try AtomicFile.replace(path, with: "mine")
+            let failure = await #expect(throws: ControlFailure.self) {
+                try await ControlServer.start(at: .path(path), name: "", answers: Self.answers)
+            }
+            #expect(failure?.description.contains("it is no socket") == true)
+            let server = try await ControlServer.start(at: .folder(folder), name: "a", answers: Self.answers)
+            #expect(server.path == folder.socket("a-\(getpid())"))
+            await server.stop()
+            #expect(try TextFile.read(path, bytesMax: 10) == "mine")
         }
     }
 
