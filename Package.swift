@@ -102,7 +102,8 @@ let package = Package(
         .testTarget(
             name: "NodeTests",
             dependencies: [
-                "node", "LocalBroker", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "node", "LocalBroker", "Gossip", nioCore, nioPosix, nioEmbedded,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings
         ),

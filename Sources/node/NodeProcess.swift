@@ -14,10 +14,10 @@ import Darwin
 
 /// One running node: the broker, its links and its gossip, started in this order and stopped in the opposite one.
 struct NodeProcess {
-    private let options: NodeOptions
-    private let name: String
+    let options: NodeOptions
+    let name: String
     private let bootEpoch: UInt64
-    private let logger: Logger
+    let logger: Logger
     /// Yields what the node cannot go on with.
     private let fatalErrors = AsyncStream.makeStream(of: NodeError.self)
 
@@ -48,24 +48,31 @@ struct NodeProcess {
         ProcessMemory.tuneAllocator(shards: self.options.limits.shards)
         // Also those that come while the node starts are kept, and the files read again when it has.
         let hangups = await UnixSignalsSequence(trapping: .sighup)
-        let keyRing = try GossipKeyFile(self.options.cluster)?.readAtStart()
+        let keyFile = GossipKeyFile(self.options.cluster)
+        let keyRing = try keyFile?.readAtStart()
         let broker = try await Broker.make(configuration: self.options.brokerConfiguration)
         var cluster: ClusterService?
         var ring: GossipNode?
+        var control: ControlServer?
         do {
             if case .number(let port) = self.options.addresses.linkPort, self.options.addresses.gossipPort != .off {
                 cluster = try await ClusterService.start(broker: broker, configuration: self.cluster(port: port))
             }
             try await broker.bindListeners()
             if case .number(let port) = self.options.addresses.gossipPort {
-                ring = try await self.startGossip(port: port, keyRing: keyRing, cluster: cluster, broker: broker)
+                let configuration = self.gossip(port, keyRing, keyFile, cluster: cluster, broker: broker)
+                ring = try await self.startGossip(configuration, cluster: cluster)
+                if let keyFile, let ring { self.watch(keyFile, of: ring, broker: broker) }
             }
+            control = try await self.startControl(broker: broker, cluster: cluster, ring: ring)
         } catch {
+            await ring?.leave()
+            await ring?.shutdown()
             await cluster?.stop()
             await broker.stop()
             throw error
         }
-        try await self.serve(broker: broker, cluster: cluster, ring: ring, hangups: hangups)
+        try await self.serve(broker: broker, cluster: cluster, ring: ring, control: control, hangups: hangups)
     }
 
     /// Without `--bind` every address, of both families where the host has both.
@@ -91,16 +98,17 @@ struct NodeProcess {
         return configuration
     }
 
-    private func startGossip(
-        port: Int,
-        keyRing: KeyRing?,
+    private func gossip(
+        _ port: Int,
+        _ keyRing: KeyRing?,
+        _ keyFile: GossipKeyFile?,
         cluster: ClusterService?,
         broker: Broker
-    ) async throws -> GossipNode {
+    ) -> GossipConfiguration {
         var tags = ["role": "dunlin", "version": BrokerVersion.current]
         if let cluster { tags[ClusterService.linkTag] = "\(cluster.linkPort)" }
         if let port = broker.address(ofListener: "mqtt")?.port { tags["mqtt"] = "\(port)" }
-        let configuration = GossipConfiguration(
+        var configuration = GossipConfiguration(
             name: self.name,
             bindAddress: self.options.addresses.bind?.host ?? "0.0.0.0",
             port: port,
@@ -117,6 +125,14 @@ struct NodeProcess {
             label: self.options.cluster.gossipLabel ?? "",
             logger: Logger(label: "dunlin.gossip")
         )
+        if let keyFile { configuration.changeKeys = { try keyFile.change($0) } }
+        return configuration
+    }
+
+    private func startGossip(
+        _ configuration: GossipConfiguration,
+        cluster: ClusterService?
+    ) async throws -> GossipNode {
         let fatalErrors = self.fatalErrors.continuation
         let ring = try await GossipNode.start(configuration) { event in
             cluster?.onMembership(event)
@@ -125,7 +141,6 @@ struct NodeProcess {
             }
         }
         cluster?.follow(ring)
-        if let file = GossipKeyFile(self.options.cluster) { self.watch(file, of: ring, broker: broker) }
         return ring
     }
 
@@ -133,31 +148,43 @@ struct NodeProcess {
         if file.isOpenToEveryone {
             self.logger.warning("every user of this host may read the gossip keys", metadata: ["file": "\(file.path)"])
         }
-        broker.watchFiles("gossip keys", [file.path]) { try ring.setKeyRing(file.read()) }
+        broker.watchFiles("gossip keys", [file.path]) { try file.read { try ring.setKeyRing($0) } }
     }
 
-    private static func text(_ host: String?, _ port: Int?) -> String {
-        guard let host, let port else { return "off" }
-        return host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+    private static func text(_ host: String?, _ port: Int?) -> String? {
+        guard let host, let port else { return nil }
+        return HostPortText.of(host, port)
     }
 
-    /// Each listener of clients with its address.
-    private func listenerFields(_ broker: Broker) -> [String] {
+    /// Each listener of clients with its address; nil for those that are off.
+    private func listeners(_ broker: Broker) -> [(name: String, address: String?)] {
         self.options.listenerSettings.map { settings in
             let address = broker.address(ofListener: settings.name)
-            return "\(settings.name)=\(Self.text(address?.ipAddress, address?.port))"
+            return (settings.name, Self.text(address?.ipAddress, address?.port))
         }
+    }
+
+    /// The same, and those for other nodes.
+    func allListeners(
+        broker: Broker,
+        cluster: ClusterService?,
+        ring: GossipNode?
+    ) -> [(name: String, address: String?)] {
+        let link = cluster?.linkAddress
+        return self.listeners(broker) + [
+            ("gossip", Self.text(ring?.advertisedAddress.host, ring?.boundPort)),
+            ("link", Self.text(link?.ipAddress, link?.port)),
+        ]
+    }
+
+    private static func fields(_ listeners: [(name: String, address: String?)]) -> String {
+        listeners.map { "\($0.name)=\($0.address ?? "off")" }.joined(separator: " ")
     }
 
     /// The one line on standard output; scripts wait for it.
     private func printReady(broker: Broker, cluster: ClusterService?, ring: GossipNode?) {
-        let link = cluster?.linkAddress
-        let fields =
-            ["ready name=\(self.name)"] + self.listenerFields(broker) + [
-                "gossip=\(Self.text(ring?.advertisedAddress.host, ring?.boundPort))",
-                "link=\(Self.text(link?.ipAddress, link?.port))",
-            ]
-        Output.write(fields.joined(separator: " ") + "\n", to: STDOUT_FILENO)
+        let fields = Self.fields(self.allListeners(broker: broker, cluster: cluster, ring: ring))
+        Output.write("ready name=\(self.name) \(fields)\n", to: STDOUT_FILENO)
     }
 
     /// Clients are served when the node has what the others have, so that the first of them miss nothing; where nobody
@@ -177,7 +204,7 @@ struct NodeProcess {
         }
         guard !Task.isShuttingDownGracefully else { return }
         await broker.acceptClients()
-        let listeners = self.listenerFields(broker).joined(separator: " ")
+        let listeners = Self.fields(self.listeners(broker))
         self.logger.info("Dunlin \(BrokerVersion.current), node \(self.name), serves clients: \(listeners)")
         self.printReady(broker: broker, cluster: cluster, ring: ring)
     }
@@ -190,6 +217,7 @@ struct NodeProcess {
         broker: Broker,
         cluster: ClusterService?,
         ring: GossipNode?,
+        control: ControlServer?,
         hangups: UnixSignalsSequence
     ) async throws {
         // A group stops its services in reverse order: clients first, so that their wills still reach the peers; then the
@@ -207,6 +235,7 @@ struct NodeProcess {
                         })
                     ),
                     .init(service: Step(stop: { await cluster?.stop() })),
+                    .init(service: Step(stop: { await control?.stop() })),
                     .init(
                         service: Step {
                             await self.beginServing(broker: broker, cluster: cluster, ring: ring)
@@ -240,6 +269,7 @@ private enum System {
 enum NodeError: Error, CustomStringConvertible {
     case nameTaken(name: String, holder: String)
     case cannotUseFile(path: String, reason: String)
+    case noControlSocket(reason: String)
 
     /// A sentence that says what to do.
     var description: String {
@@ -247,6 +277,7 @@ enum NodeError: Error, CustomStringConvertible {
         case .nameTaken(let name, let holder):
             "the cluster has a live node named \(name) at \(holder) already; start this one with another --name"
         case .cannotUseFile(let path, let reason): "\(path) cannot be used: \(reason)"
+        case .noControlSocket(let reason): "the control socket cannot be opened: \(reason)"
         }
     }
 }

@@ -72,6 +72,8 @@ class Node:
         self.ports = {"mqtt": 0, "ws": 0, "gossip": 0, "link": 0} | (ports or {})
         self.ready = {}
         self.log_path = directory / f"{name}.log"
+        # Beside those of the same test only: commands find no others there.
+        self.control = directory / "control"
         self.process = None
 
     @property
@@ -104,7 +106,7 @@ class Node:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 text=True,
-                env=ENVIRONMENT | self.environment,
+                env=ENVIRONMENT | {"DUNLIN_CONTROL_SOCKET": f"{self.control}/"} | self.environment,
             )
         threading.Thread(target=_collect, args=(self.process.stdout, lines), daemon=True).start()
         try:

@@ -37,8 +37,9 @@ class SerfAgent:
         until(lambda: self._ask("info").returncode == 0, f"the agent answers; see {log_path}")
 
     def keys(self, *arguments):
-        """`serf keys`; not all members answer it, so it says nothing whether that succeeded."""
-        self._ask("keys", *arguments)
+        """`serf keys`: its exit status, 0 if all members did it, and what it printed."""
+        done = self._ask("keys", *arguments)
+        return done.returncode, done.stdout + done.stderr
 
     def log(self):
         return self.log_path.read_text(errors="replace")

@@ -50,12 +50,19 @@ def test_version_and_help_go_to_standard_output():
     assert "--join" in run("--help").stdout
 
 
-def commands():
-    return re.findall(r"^  ([a-z]+) {2,}", run("--help").stdout.partition("SUBCOMMANDS:")[2], re.MULTILINE)
+def commands(*outer):
+    return re.findall(r"^  ([a-z]+) {2,}", run(*outer, "--help").stdout.partition("SUBCOMMANDS:")[2], re.MULTILINE)
+
+
+def all_flags():
+    """Those of commands within commands, too."""
+    every = [[], *([command] for command in commands())]
+    every += [[command, inner] for command in commands() for inner in commands(command)]
+    return set().union(*(flags_of(*command) for command in every))
 
 
 def test_every_flag_is_documented_and_every_documented_flag_exists():
-    flags = flags_of().union(*(flags_of(command) for command in commands()))
+    flags = all_flags()
     documentation = (ROOT / "docs/configuration.md").read_text()
     documented = set(re.findall(r"^\| `(--[a-z][a-z-]+)", documentation, re.MULTILINE))
     # What takes back a yes is described once for all.
@@ -66,6 +73,7 @@ def test_every_command_is_documented():
     documentation = (ROOT / "docs/configuration.md").read_text()
     documented = set(re.findall(r"^\| `node ([a-z]+)", documentation, re.MULTILINE))
     assert set(commands()) == documented - {"help"}
+    assert set(commands("key")) == set(re.findall(r"^\| `node key ([a-z]+)", documentation, re.MULTILINE))
 
 
 def test_every_setting_has_its_flag_and_its_place_in_the_sample_file():
@@ -171,7 +179,7 @@ NO_PORTS = ["--mqtt-port", "0", "--ws-port", "0", "--gossip-port", "0", "--link-
 
 
 def test_flags_in_the_documentation_are_real():
-    flags = flags_of().union(*(flags_of(command) for command in commands()))
+    flags = all_flags()
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     for page in pages:
         for line in re.findall(r"^.*(?:\bnode|scripts/run) +(--.*)$", page.read_text(), re.MULTILINE):

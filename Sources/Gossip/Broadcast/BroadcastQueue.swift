@@ -6,6 +6,8 @@ struct BroadcastQueue: Sendable {
     enum Subject: Hashable, Sendable {
         case member(String)
         case intent(String)
+        case query(time: UInt64, id: UInt32)
+        case event(SeenMessages.Entry)
     }
 
     private struct Broadcast: Sendable {
@@ -18,6 +20,8 @@ struct BroadcastQueue: Sendable {
             switch self.subject {
             case .member: 0
             case .intent: 1
+            case .query: 2
+            case .event: 3
             }
         }
 

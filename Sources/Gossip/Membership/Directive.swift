@@ -10,6 +10,7 @@ enum Directive: Equatable, Sendable {
     case resolve(seed: Int)
     case event(MembershipEvent)
     case notice(Notice)
+    case serf(SerfDirective)
     /// The leave has been told, as far as it can be.
     case leaveFinished
 }

@@ -215,10 +215,9 @@ extension Instance {
 
     // MARK: Serf's intents
 
-    /// Serf's messages are not ours, except that two of them carry the clock that a leave intent needs. Those about a
-    /// member are passed on once, as agents do.
+    /// Serf's messages about a member are passed on once, as agents do, and carry the clock that a leave intent needs.
     mutating func onUserMessage(_ payload: [UInt8]) {
-        guard let intent = SerfIntent(payload: payload) else { return }
+        guard let intent = SerfIntent(payload: payload) else { return self.onSerfMessage(payload) }
         self.lamportTime = max(self.lamportTime, intent.time)
         guard var peer = self.peers[intent.node], intent.time > peer.intentTime else { return }
         peer.intentTime = intent.time

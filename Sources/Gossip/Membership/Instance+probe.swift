@@ -142,7 +142,7 @@ extension Instance {
         if let probe = self.probes.removeValue(forKey: sequence) {
             self.healthScore = max(0, self.healthScore - 1)
             if probe.indirectAt != nil, var peer = self.peers[probe.target] {
-                peer.roundTrip = self.now - probe.sentAt
+                peer.tookRoundTrip(self.now - probe.sentAt)
                 self.store(peer)
             }
         } else if let relay = self.relays.removeValue(forKey: sequence) {

@@ -87,7 +87,7 @@ extension Instance {
 
     private func table(isJoin: Bool) -> [UInt8] {
         var exchange = PushPull(isJoin: isJoin)
-        if self.lamportTime > 0 { exchange.userState = SerfIntent.userState(time: self.lamportTime) }
+        exchange.userState = self.serfState
         let ownState: MemberState = if case .running = self.phase { .alive } else { .left }
         exchange.entries.append(.init(alive: self.ownAlive, state: ownState.rawValue))
         for peer in self.peers.values.sorted(by: { $0.name < $1.name }) {
@@ -98,7 +98,7 @@ extension Instance {
 
     /// Takes in another node's table; nothing of it if the versions in it would tear the ring.
     private mutating func merge(_ exchange: PushPull) {
-        self.lamportTime = max(self.lamportTime, SerfIntent.time(userState: exchange.userState))
+        self.witness(userState: exchange.userState)
         let theirs = exchange.entries.filter { $0.state == MemberState.alive.rawValue }
         let versions =
             theirs.compactMap { VersionVector(validating: $0.alive.versions) } + [.own]
@@ -205,7 +205,7 @@ extension Instance {
     }
 
     private mutating func onLook(_ answer: PushPull, _ pending: Pending) {
-        self.lamportTime = max(self.lamportTime, SerfIntent.time(userState: answer.userState))
+        self.witness(userState: answer.userState)
         let own = answer.entries.first { $0.alive.node == self.name }
         guard !self.isAnnounced, let own, let state = MemberState(rawValue: own.state),
             let address = NodeAddress(bytes: own.alive.address, port: own.alive.port)

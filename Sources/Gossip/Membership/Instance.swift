@@ -84,6 +84,8 @@ struct Instance: Sendable {
     var lastConflict: (name: String, time: NIODeadline)?
     /// Serf's Lamport clock of member events.
     var lamportTime: UInt64 = 0
+    /// Serf's queries and user events.
+    var serf = SerfState()
 
     var nextProbe: NIODeadline
     var nextGossip: NIODeadline?
@@ -129,6 +131,7 @@ struct Instance: Sendable {
         for (name, suspicion) in self.suspicions {
             next = min(next, suspicion.deadline(witnesses: self.witnesses(against: name, suspicion)))
         }
+        if let query = self.serf.running { next = min(next, query.nextDeadline) }
         for seed in self.seeds { if let attempt = seed.nextAttempt { next = min(next, attempt) } }
         return next
     }
@@ -151,6 +154,7 @@ struct Instance: Sendable {
         if self.nextPushPull <= now { self.startPushPull() }
         if self.nextReconnect <= now { self.reconnectLost() }
         self.attemptSeeds()
+        self.continueQuery()
         if let gossip = self.nextGossip, gossip <= now { self.gossip() }
         return self.finish()
     }

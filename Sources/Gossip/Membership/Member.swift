@@ -22,7 +22,7 @@ package struct Member: Sendable, Equatable {
     /// Which start of the node this is: the tag `epoch`. nil for members that are not ours, like Serf agents.
     package var bootEpoch: UInt64?
     package var isLocal: Bool
-    /// The last direct probe's round trip; nil before the first.
+    /// The smoothed round trip of direct probes; nil before the first.
     package var roundTripMicroseconds: Int64?
 
     /// The tag that carries the boot epoch.

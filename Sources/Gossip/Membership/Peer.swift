@@ -35,6 +35,12 @@ struct Peer: Sendable {
         self.bootEpoch = self.tags[Member.epochTag].flatMap(UInt64.init)
     }
 
+    /// A direct ping was answered after so long. Smoothed as TCP does it, so that one slow answer does not show as much.
+    mutating func tookRoundTrip(_ time: TimeAmount) {
+        let last = self.roundTrip ?? time
+        self.roundTrip = .nanoseconds(last.nanoseconds + (time.nanoseconds - last.nanoseconds) / 8)
+    }
+
     /// Alive or suspect: a member, as far as anyone can tell.
     var isActive: Bool { self.state == .alive || self.state == .suspect }
 

@@ -55,6 +55,10 @@ package struct GossipConfiguration: Sendable {
     package var compresses: Bool
     /// Encrypts everything; nil to send and take plaintext, from loopback and private addresses only.
     package var keyRing: KeyRing?
+    /// Changes the keys where they are kept, for an operation that changes them, and returns those to put in force; nil to
+    /// change those in force alone. What it throws who asked is told, so nothing secret may be in it. Called on a thread
+    /// that may block, one call after the other.
+    package var changeKeys: (@Sendable (KeyOperation) throws -> KeyRing)?
     /// Keeps rings apart that reach each other: what comes with another one is dropped. Empty for none, as agents of
     /// Debian's Serf need it.
     package var label: String

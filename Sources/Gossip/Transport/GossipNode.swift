@@ -143,6 +143,17 @@ package final class GossipNode: Sendable {
         self.loop.execute { self.shell.value.setKeyRing(ring) }
     }
 
+    /// Looks at the keys of all members or changes them, this node's first: if that fails nobody else is asked. Agents of
+    /// Serf take part.
+    ///
+    /// - Returns: what each member answered, after a few seconds at most.
+    /// - Throws: `KeyRefusal` if this node does not do it, `startedWithoutKeys`, `closed`.
+    package func performOnKeys(_ operation: KeyOperation) async throws -> KeyReport {
+        guard self.isEncrypted else { throw GossipError.startedWithoutKeys }
+        guard !self.isShutDown.load(ordering: .acquiring) else { throw GossipError.closed }
+        return try await self.loop.flatSubmit { self.shell.value.performEverywhere(operation) }.get()
+    }
+
     /// Says that a member's process is proven dead, like by a link that broke and a port that refuses: it is declared
     /// dead without a suspicion, everywhere, at once. Should it live after all, it refutes and is back.
     ///

@@ -16,7 +16,7 @@ final class GossipShell {
     private var datagrams: (any Channel)?
     private var timer: (deadline: NIODeadline, task: Scheduled<Void>)?
     private var leaves: [EventLoopPromise<Void>] = []
-    private var isClosed = false
+    private(set) var isClosed = false
 
     private var inbound = StreamAdmission()
     private var hasLoggedStranger = false
@@ -30,6 +30,11 @@ final class GossipShell {
     /// Of the packets that came sealed.
     var nonces = NonceWindow()
     var generator = SystemRandomNumberGenerator()
+    /// Operations on keys that wait, the one underway included, and the end of the last of them.
+    var keyOperations = 0
+    var lastKeyOperation: EventLoopFuture<Void>?
+    /// Who waits for the answers to a query of this node's own.
+    var keyQuery: PendingKeyQuery?
 
     init(
         _ configuration: GossipConfiguration,
@@ -60,6 +65,7 @@ final class GossipShell {
         self.listener?.streams.close(promise: nil)
         self.datagrams?.close(promise: nil)
         self.finishLeaves()
+        self.failKeyQuery()
     }
 
     /// Completes when the leave has been told.
@@ -125,6 +131,7 @@ final class GossipShell {
             self.log(event)
             self.onEvent(event)
         case .notice(let notice): self.log(notice)
+        case .serf(let directive): self.carryOut(directive)
         case .leaveFinished: self.finishLeaves()
         }
     }

@@ -12,18 +12,41 @@ extension KeyRing {
     ///
     /// Empty lines and those that begin with `#` are passed over. A key that is there twice counts once.
     package init(text: String) throws(KeyRingError) {
-        let keys = try text.first { !$0.isWhitespace } == "[" ? Self.elements(text) : Self.lines(text)
+        let keys = try Self.isArray(text) ? Self.elements(text) : Self.lines(text)
         guard let first = keys.first else { throw .noKeys }
         self.init(first)
         for key in keys.dropFirst() { try self.add(key) }
     }
 
+    /// The content of a file with these keys, in the form of an earlier one: a JSON array stays one, and of lines those
+    /// that are no keys stay where they are.
+    package func text(inTheFormOf old: String) -> String {
+        var rest = self.keys[...]
+        guard !Self.isArray(old) else {
+            return "[\n" + rest.map { "  \"\($0.base64)\"" }.joined(separator: ",\n") + "\n]\n"
+        }
+        var lines = old.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).compactMap { line in
+            Self.isKey(line) ? rest.popFirst()?.base64 : String(line)
+        }
+        // What follows the last line end is the beginning of a line.
+        if lines.last == "" { lines.removeLast() }
+        return (lines + rest.map(\.base64)).map { $0 + "\n" }.joined()
+    }
+
+    private static func isArray(_ text: String) -> Bool { text.first { !$0.isWhitespace } == "[" }
+
+    private static func isKey(_ line: Substring) -> Bool {
+        line.first { !$0.isWhitespace }.map { $0 != "#" } ?? false
+    }
+
     private static func lines(_ text: String) throws(KeyRingError) -> [Key] {
         var keys: [Key] = []
-        for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
+        for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated()
+        where Self.isKey(line) {
             let words = line.split(whereSeparator: \.isWhitespace)
-            guard let word = words.first, !word.hasPrefix("#") else { continue }
-            guard words.count == 1, let key = Key(base64: String(word)) else { throw .invalidLine(index + 1) }
+            guard let word = words.first, words.count == 1, let key = Key(base64: String(word)) else {
+                throw .invalidLine(index + 1)
+            }
             keys.append(key)
         }
         return keys
@@ -48,5 +71,15 @@ extension KeyRing.Key {
     }
 
     /// The form of key files, and of Serf's `-encrypt`.
-    package var base64: String { self.secret.withUnsafeBytes { Data($0) }.base64EncodedString() }
+    package var base64: String { Data(self.bytes).base64EncodedString() }
+
+    var bytes: [UInt8] { self.secret.withUnsafeBytes { Array($0) } }
+
+    /// What a key may be called by in public: eight digits that say nothing about it.
+    package var fingerprint: String {
+        SHA256.hash(data: self.bytes).prefix(4).map { byte in
+            let digits = String(byte, radix: 16)
+            return digits.count == 1 ? "0" + digits : digits
+        }.joined()
+    }
 }

@@ -42,6 +42,22 @@ struct MessagePackReader {
         return try self.readText()
     }
 
+    /// Begins an array, whose elements are then read one by one; nil is one without any.
+    mutating func readArrayCount(limit: Int) throws(WireError) -> Int {
+        let start = self.offset
+        let format = try self.readByte()
+        let count: Int
+        switch format {
+        case 0x90...0x9f: count = Int(format & 0x0f)
+        case 0xc0: count = 0
+        case 0xdc: count = Int(try self.readBigEndian(2))
+        case 0xdd: count = Int(try self.readBigEndian(4))
+        default: throw .unexpectedFormat(format, offset: start)
+        }
+        guard count <= limit else { throw .limitExceeded(.arrayElements) }
+        return count
+    }
+
     // MARK: Values
 
     /// Text or bytes; nil and empty are the same.

@@ -26,6 +26,18 @@ struct MessagePackWriter {
         }
     }
 
+    /// An empty array is written as nil, like an unset slice of the reference implementation.
+    mutating func writeArray(count: Int) {
+        switch count {
+        case 0: self.bytes.append(0xc0)
+        case 1..<16: self.bytes.append(0x90 | UInt8(count))
+        default:
+            precondition(count <= Int(UInt16.max), "an array of \(count) elements is never written")
+            self.bytes.append(0xdc)
+            self.writeBigEndian(UInt64(count), width: 2)
+        }
+    }
+
     mutating func write(_ key: StaticString, _ value: String) {
         self.writeText(key.description)
         self.writeText(value)
@@ -34,6 +46,10 @@ struct MessagePackWriter {
     /// An empty byte string is written as nil, like an unset slice of the reference implementation.
     mutating func write(_ key: StaticString, _ value: [UInt8]) {
         self.writeText(key.description)
+        self.writeBytes(value)
+    }
+
+    mutating func writeBytes(_ value: [UInt8]) {
         if value.isEmpty {
             self.bytes.append(0xc0)
         } else {

@@ -35,6 +35,7 @@ package enum WireError: Error, Equatable, Sendable {
     package enum Limit: Sendable {
         case nestingDepth
         case mapEntries
+        case arrayElements
         case decompressedBytes
         case messagesInPacket
         case nodesInStream
@@ -48,6 +49,8 @@ struct WireLimits: Sendable {
     var nestingDepth = 8
     /// Entries of one msgpack map that is a message body; the largest of the protocol has eleven.
     var mapEntries = 64
+    /// Elements of one array that is read, such as the keys of a member.
+    var arrayElements = 64
     /// Bytes that all the compressed parts of one packet or stream may grow to together.
     var decompressedBytes: Int
     /// Messages that one packet may hold; a full packet of the shortest messages has fewer.

@@ -21,6 +21,7 @@ struct NodeOptions: ParsableArguments {
     @OptionGroup(title: "MQTT") var mqtt: ProtocolOptions
     @OptionGroup(title: "Limits") var limits: LimitOptions
     @OptionGroup(title: "Output") var output: OutputOptions
+    @OptionGroup(title: "Control") var control: ControlOptions
 
     /// What does not go together, each with what to do about it. Of all sources together, so it is no flag's own mistake.
     ///

@@ -54,10 +54,6 @@ struct Settings {
                 self.sources[setting.key]?.description ?? "default",
             ]
         }
-        let all = [["setting", "value", "from"]] + rows
-        let widths = (0..<2).map { column in all.map { $0[column].count }.max() ?? 0 }
-        return all.map { row in
-            zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count + 2) }.joined() + row[2] + "\n"
-        }.joined()
+        return TextTable.render([["setting", "value", "from"]] + rows)
     }
 }

@@ -21,6 +21,7 @@ final class Simulation {
         var backlog: [Input] = []
         var timerAt: NIODeadline?
         var events: [(time: NIODeadline, event: MembershipEvent)] = []
+        var serf: [SerfDirective] = []
 
         init(_ instance: Instance, seeds: [NodeAddress]) {
             self.instance = instance
@@ -177,6 +178,7 @@ final class Simulation {
         case .resolve(let index):
             self.agenda.add(self.now, node.address, .resolved(index, [node.seeds[index]]), node)
         case .event(let event): node.events.append((self.now, event))
+        case .serf(let directive): node.serf.append(directive)
         case .notice, .leaveFinished: break
         }
     }

@@ -1,4 +1,4 @@
-/// The two of Serf's messages that concern membership; the others are not ours and are passed over (WIRE.md section 7).
+/// The two of Serf's messages that concern membership (WIRE.md section 7).
 struct SerfIntent: Equatable, Sendable {
     enum Kind: UInt8, Sendable {
         case leave = 0
@@ -33,24 +33,6 @@ struct SerfIntent: Equatable, Sendable {
         self.kind = kind
         self.node = node
         self.time = time
-    }
-
-    /// The member clock in the user state of an agent's push/pull; 0 if there is none.
-    static func time(userState: [UInt8]) -> UInt64 {
-        guard userState.first == 2 else { return 0 }
-        var reader = MessagePackReader(userState, range: 1..<userState.count)
-        // A state that is not understood says nothing about the clock.
-        return (try? self.fields(&reader))?.time ?? 0
-    }
-
-    /// A user state that holds nothing but the member clock. It keeps the clocks of our nodes together, so that one that
-    /// was restarted and talks to no agent directly still leaves with a time that agents take for news.
-    static func userState(time: UInt64) -> [UInt8] {
-        var writer = MessagePackWriter()
-        writer.writeByte(2)
-        writer.writeMap(count: 1)
-        writer.write("LTime", time)
-        return writer.bytes
     }
 
     private static func fields(_ reader: inout MessagePackReader) throws(WireError) -> (node: String, time: UInt64) {

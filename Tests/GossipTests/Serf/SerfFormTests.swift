@@ -24,7 +24,7 @@ struct SerfFormTests {
         }
     }
 
-    @Test("The clock of an agent's user state is found, and ours is read back")
+    @Test("The clocks of an agent's user state are found, and ours are read back")
     func clock() throws {
         let packet = try #require(GoldenPacket.streams.first { $0.id == "tcp-pushpull-3nodes" })
         var decoder = StreamDecoder()
@@ -32,10 +32,12 @@ struct SerfFormTests {
             Issue.record("no push/pull")
             return
         }
-        #expect(SerfIntent.time(userState: exchange.userState) == 2)
-        #expect(SerfIntent.time(userState: SerfIntent.userState(time: 77)) == 77)
-        #expect(SerfIntent.time(userState: [2, 0xff]) == 0)
-        #expect(SerfIntent.time(userState: []) == 0)
+        #expect(SerfClocks(userState: exchange.userState).members == 2)
+        let clocks = SerfClocks(members: 77, events: 300, queries: 70_000)
+        #expect(SerfClocks(userState: clocks.userState) == clocks)
+        #expect(SerfClocks(userState: [2, 0xff]) == SerfClocks())
+        #expect(SerfClocks(userState: []) == SerfClocks())
+        #expect(SerfClocks().userState == [])
     }
 
     @Test(

@@ -1,0 +1,26 @@
+extension String {
+    /// The same with control characters and the like as `\u{1b}`: what other nodes say of themselves must not steer the
+    /// terminal of whoever lists them.
+    var escaped: String {
+        self.unicodeScalars.reduce(into: "") { text, scalar in
+            switch scalar.properties.generalCategory {
+            case .control, .format, .lineSeparator, .paragraphSeparator, .privateUse, .surrogate, .unassigned:
+                text += "\\u{\(String(scalar.value, radix: 16))}"
+            default: text.unicodeScalars.append(scalar)
+            }
+        }
+    }
+}
+
+/// Rows in columns.
+enum TextTable {
+    /// - Parameter rows: of equal length; the first is the heading.
+    static func render(_ rows: [[String]]) -> String {
+        let columns = rows.first?.count ?? 0
+        let widths = (0..<columns).map { column in rows.map { $0[column].count }.max() ?? 0 }
+        return rows.map { row in
+            let padded = zip(row, widths).dropLast().map { $0 + String(repeating: " ", count: $1 - $0.count + 2) }
+            return padded.joined() + (row.last ?? "") + "\n"
+        }.joined()
+    }
+}
