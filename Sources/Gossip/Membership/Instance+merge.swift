@@ -35,8 +35,11 @@ extension Instance {
             }
             return
         }
+        let known = self.peers[alive.node]
+        // Most of what is told is known; that is seen before the tags are read.
+        if let known, alive.incarnation <= known.incarnation, alive.meta == known.meta { return }
         let claim = Peer(alive, address, versions, now: self.now)
-        if let known = self.peers[alive.node] {
+        if let known {
             self.merge(claim, over: known)
         } else {
             self.add(claim)
@@ -162,6 +165,7 @@ extension Instance {
             from: accusation.from,
             members: self.ringSize,
             profile: self.profile,
+            isDynamic: self.settings.usesLifeguard,
             now: self.now
         )
         peer.state = .suspect
@@ -189,7 +193,7 @@ extension Instance {
     private mutating func refute(_ accusation: Accusation) {
         guard self.phase == .running, accusation.incarnation >= self.incarnation else { return }
         self.statistics.refutations += 1
-        self.healthScore = min(self.healthScore + 1, GossipProfile.healthScoreMax)
+        self.worsenHealth(by: 1)
         self.notice(.selfAccused(by: accusation.from, incarnation: accusation.incarnation))
         self.raiseIncarnation(above: accusation.incarnation)
     }

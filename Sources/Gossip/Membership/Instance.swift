@@ -27,6 +27,8 @@ struct Instance: Sendable {
         var membersMax = 4_096
         /// Lost ones among them; each is tried again for ever.
         var lostMax = 256
+        /// Without, this is plain SWIM: simulations show what Lifeguard is worth.
+        var usesLifeguard = true
     }
 
     /// Where this node is in its own life.
@@ -54,6 +56,7 @@ struct Instance: Sendable {
     private(set) var peers: [String: Peer] = [:]
     private(set) var aliveCount = 0
     private(set) var activeCount = 0
+    private(set) var deadCount = 0
     var suspicions: [String: Suspicion] = [:]
     var probeList = ProbeList()
     var probes: [UInt32: Probe] = [:]
@@ -227,6 +230,7 @@ struct Instance: Sendable {
         self.uncount(self.peers.updateValue(peer, forKey: peer.name))
         if peer.state == .alive { self.aliveCount += 1 }
         if peer.isActive { self.activeCount += 1 }
+        if peer.state == .dead { self.deadCount += 1 }
     }
 
     mutating func forget(_ name: String) {
@@ -239,6 +243,7 @@ struct Instance: Sendable {
         guard let peer else { return }
         if peer.state == .alive { self.aliveCount -= 1 }
         if peer.isActive { self.activeCount -= 1 }
+        if peer.state == .dead { self.deadCount -= 1 }
     }
 
     /// Active members, this node included.
@@ -272,6 +277,12 @@ struct Instance: Sendable {
         self.hasFreshBroadcast = true
     }
 
+    /// Something went wrong that may be this node's own fault: it probes less often and waits for longer.
+    mutating func worsenHealth(by amount: Int) {
+        guard self.settings.usesLifeguard else { return }
+        self.healthScore = min(self.healthScore + amount, GossipProfile.healthScoreMax)
+    }
+
     mutating func emit(_ event: MembershipEvent) {
         self.directives.append(.event(event))
     }
@@ -283,9 +294,9 @@ struct Instance: Sendable {
     /// A timer that comes late says that this process did not run. What it did not hear meanwhile proves nothing, so
     /// everything that judges others is put off by as much.
     private mutating func notice(lateness: TimeAmount) {
-        guard lateness >= self.profile.probeTimeout.scaled(0.5) else { return }
+        guard self.settings.usesLifeguard, lateness >= self.profile.probeTimeout.scaled(0.5) else { return }
         self.statistics.starvations += 1
-        self.healthScore = min(self.healthScore + 1, GossipProfile.healthScoreMax)
+        self.worsenHealth(by: 1)
         for key in self.suspicions.keys { self.suspicions[key]?.postpone(by: lateness) }
         for key in self.probes.keys { self.probes[key]?.postpone(by: lateness) }
         self.notice(.starved(milliseconds: lateness.nanoseconds / 1_000_000))
