@@ -69,6 +69,8 @@ struct Instance: Sendable {
     var queue = BroadcastQueue()
     /// Something was queued in this call that the whole of a small ring should hear at once.
     var hasFreshBroadcast = false
+    /// And it is about this node itself.
+    var hasOwnBroadcast = false
     var lastRound = NIODeadline.uptimeNanoseconds(0)
 
     var streams: [StreamID: StreamPurpose] = [:]
@@ -141,7 +143,7 @@ struct Instance: Sendable {
             return self.finish()
         case .running: break
         }
-        self.notice(lateness: now - due)
+        self.noticeLateness(since: due)
         self.continueProbes()
         self.expireRelays()
         self.expireSuspicions()
@@ -218,8 +220,9 @@ struct Instance: Sendable {
     /// Ends an entry point: in a small ring what is fresh goes out at once, all that one input brought together.
     mutating func finish() -> [Directive] {
         if self.hasFreshBroadcast {
-            self.hasFreshBroadcast = false
             self.scheduleGossip()
+            self.hasFreshBroadcast = false
+            self.hasOwnBroadcast = false
         }
         defer { self.directives = [] }
         return self.directives
@@ -270,6 +273,7 @@ struct Instance: Sendable {
     mutating func raiseIncarnation(above other: UInt32) {
         self.incarnation = min(max(self.incarnation, other), Self.incarnationMax - 1) + 1
         self.broadcast(.member(self.name), Message.alive(self.ownAlive).encoded())
+        self.hasOwnBroadcast = true
     }
 
     mutating func broadcast(_ subject: BroadcastQueue.Subject, _ bytes: [UInt8]) {
@@ -292,13 +296,19 @@ struct Instance: Sendable {
     }
 
     /// A timer that comes late says that this process did not run. What it did not hear meanwhile proves nothing, so
-    /// everything that judges others is put off by as much.
-    private mutating func notice(lateness: TimeAmount) {
+    /// everything that judges others is put off by as much; what began only now, with what was read before the timer
+    /// came, lost nothing.
+    private mutating func noticeLateness(since due: NIODeadline) {
+        let lateness = self.now - due
         guard self.settings.usesLifeguard, lateness >= self.profile.probeTimeout.scaled(0.5) else { return }
         self.statistics.starvations += 1
         self.worsenHealth(by: 1)
-        for key in self.suspicions.keys { self.suspicions[key]?.postpone(by: lateness) }
-        for key in self.probes.keys { self.probes[key]?.postpone(by: lateness) }
+        for (key, suspicion) in self.suspicions {
+            self.suspicions[key]?.postpone(by: self.now - max(due, suspicion.start))
+        }
+        for (key, probe) in self.probes {
+            self.probes[key]?.postpone(by: self.now - max(due, probe.sentAt))
+        }
         self.notice(.starved(milliseconds: lateness.nanoseconds / 1_000_000))
     }
 }

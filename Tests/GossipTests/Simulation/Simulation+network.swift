@@ -29,6 +29,8 @@ extension Simulation {
             if self.keepsEvents { node.events.append((self.now, event)) }
             self.onEvent?(node, event)
             self.tell(node, event.line)
+        case .notice(.selfAccused(let accuser, let incarnation)):
+            self.tell(node, "refutes \(accuser), who spoke of \(incarnation)")
         case .notice: break
         case .leaveFinished: node.hasFinishedLeave = true
         }
@@ -77,6 +79,7 @@ extension Simulation {
         _ timeout: TimeAmount
     ) {
         node.openStreams.insert(id)
+        self.streamBytes += bytes.count
         let silence = Result<Message, StreamFailure>.failure(.unreachable("no answer in time"))
         self.agenda.add(self.now + timeout, .outcome(node, id, silence))
         var decoder = StreamDecoder()
@@ -120,6 +123,7 @@ extension Simulation {
             answer = result.answer
             return result.directives
         }
+        self.streamBytes += answer?.count ?? 0
         var decoder = StreamDecoder(isAnswer: true)
         let reply = answer.flatMap { try? decoder.receive($0) }
         let outcome = reply.map { Result<Message, StreamFailure>.success($0) } ?? .failure(.refused("closed"))

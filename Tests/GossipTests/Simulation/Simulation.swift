@@ -53,6 +53,7 @@ final class Simulation {
     var hosts: [NodeAddress: Node] = [:]
     var packets = 0
     var packetBytes = 0
+    var streamBytes = 0
     var generator: SeededGenerator
     var agenda = Agenda()
     /// Lifeguard, for the comparison with plain SWIM.
@@ -126,7 +127,7 @@ final class Simulation {
         for node in self.nodes {
             for peer in peers where peer.name != node.name {
                 node.instance.store(peer)
-                node.instance.probeList.insert(peer.name, using: &node.instance.generator)
+                node.instance.probeList.insert(peer.name, using: &self.generator)
             }
             self.plan(node)
         }
@@ -149,6 +150,7 @@ final class Simulation {
     func pause(_ node: Node, for amount: TimeAmount) {
         let end = max(self.now + amount, node.pausedUntil ?? self.now)
         node.pausedUntil = end
+        self.tell(node, "is held up for \(amount.nanoseconds / 1_000_000) ms")
         self.agenda.add(end, .resume(node))
     }
 
@@ -166,12 +168,13 @@ final class Simulation {
         self.after(stall + run) { self.starve(node, stalls: stalls, runs: runs, until: end) }
     }
 
-    /// Every node that is up takes exactly those for alive, each as the start of the node that it is.
+    /// Every node that is up takes exactly those for alive, each as the start of the node that it is, and suspects nobody.
     var isConverged: Bool {
         let up = self.nodes.filter(\.isUp)
         let starts = Dictionary(up.map { ($0.name, $0) }, uniquingKeysWith: { $1 })
         return up.allSatisfy { node in
-            guard node.instance.aliveCount == starts.count - 1 else { return false }
+            let (alive, active) = (node.instance.aliveCount, node.instance.activeCount)
+            guard alive == starts.count - 1, active == alive else { return false }
             return node.instance.peers.values.allSatisfy { peer in
                 guard peer.state == .alive else { return true }
                 guard let other = starts[peer.name] else { return false }

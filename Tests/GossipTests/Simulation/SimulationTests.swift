@@ -11,7 +11,7 @@ struct SimulationTests {
 
     @Test("A joining ring converges, also with loss and duplicates", arguments: sizes, [0.0, 0.1, 0.25])
     func join(size: Int, loss: Double) {
-        for seed in Self.seeds {
+        for seed in Self.seeds.prefix(3) {
             let simulation = Simulation(seed: seed)
             simulation.weather.loss = loss
             simulation.weather.duplicates = loss / 2
@@ -58,7 +58,7 @@ struct SimulationTests {
 
     @Test("Nobody who lives is declared dead in five minutes of loss", arguments: [0.0, 0.05, 0.1])
     func falsePositives(loss: Double) {
-        for seed in Self.seeds.prefix(4) {
+        for seed in Self.seeds.prefix(2) {
             let simulation = Simulation(seed: seed)
             #expect(simulation.ring(5), "\(Seeds.replay(seed))")
             simulation.weather.loss = loss
@@ -104,7 +104,7 @@ struct SimulationTests {
 
     @Test("The halves of a torn ring find together again", arguments: [2, 3, 5, 16], [20, 60])
     func partition(size: Int, seconds: Int64) {
-        for seed in Self.seeds.prefix(4) {
+        for seed in Self.seeds.prefix(2) {
             let simulation = Simulation(seed: seed)
             #expect(simulation.ring(size), "\(Seeds.replay(seed))")
             let half = UInt8(size / 2)
@@ -205,30 +205,29 @@ struct SimulationTests {
         print("measured: 50 nodes all know of a death after \((simulation.now - start).nanoseconds / 1_000_000) ms")
     }
 
-    @Test("An idle ring is quiet: packets per node and second do not grow with its size")
-    func load() {
-        for size in [3, 16] {
-            let simulation = Simulation(seed: 3)
-            #expect(simulation.ring(size))
-            simulation.run(atMost: .seconds(5))
-            let before = simulation.packets
-            simulation.run(atMost: .seconds(60))
-            let rate = Double(simulation.packets - before) / 60 / Double(size)
-            print("measured: \(size) nodes idle: \(rate) packets per node and second")
-            #expect(rate < 25)
+    @Test("The same seed gives the same run, event by event, in another process too")
+    func replay() async throws {
+        let here = Self.log(seed: 42)
+        #expect(here.story.count > 30)
+        #expect(Self.log(seed: 42) == here)
+        #expect(Self.log(seed: 43).digest != here.digest)
+        // Dictionaries have another order in each process; nothing may depend on it.
+        let child = await #expect(processExitsWith: .success, observing: [\.standardErrorContent]) {
+            let there = SimulationTests.log(seed: 42)
+            Seeds.say(there.story.joined(separator: "\n") + "\n\(there.digest)")
         }
+        let text = String(decoding: child?.standardErrorContent ?? [], as: UTF8.self)
+        #expect(text.contains(here.story.joined(separator: "\n") + "\n\(here.digest)"))
     }
 
-    @Test("The same seed gives the same run")
-    func replay() {
-        let traces = (0..<2).map { _ in
-            let simulation = Simulation(seed: 42)
-            simulation.weather.loss = 0.2
-            _ = simulation.ring(6)
-            simulation.crash(simulation.nodes[3])
-            simulation.run(atMost: .seconds(20))
-            return simulation.nodes.flatMap { node in node.events.map { "\(node.name) \($0.time) \($0.event)" } }
-        }
-        #expect(traces[0] == traces[1])
+    private struct Log: Equatable {
+        let story: [String]
+        let digest: UInt64
+    }
+
+    private static func log(seed: UInt64) -> Log {
+        let chaos = Chaos(seed: seed, isTelling: true)
+        _ = chaos.run()
+        return Log(story: chaos.simulation.story, digest: chaos.simulation.digest)
     }
 }
