@@ -37,7 +37,7 @@ extension Instance {
         }
         let known = self.peers[alive.node]
         // Most of what is told is known; that is seen before the tags are read.
-        if let known, alive.incarnation <= known.incarnation, alive.meta == known.meta { return }
+        if let known, known.state == .alive, alive.incarnation <= known.incarnation, alive.meta == known.meta { return }
         let claim = Peer(alive, address, versions, now: self.now)
         if let known {
             self.merge(claim, over: known)

@@ -8,10 +8,9 @@ import Darwin
 
 /// Which runs of a simulation are made.
 ///
-/// `DUNLIN_SIMULATION_RUNS` sets how many seeds each scenario runs with, `DUNLIN_SIMULATION_SEED` runs one seed alone and
-/// makes a random scenario tell its story.
+/// `DUNLIN_SIMULATION_RUNS` sets how many seeds each scenario runs with, `DUNLIN_SIMULATION_SEED` runs one seed alone.
 enum Seeds {
-    static let only = variable("DUNLIN_SIMULATION_SEED")
+    private static let only = variable("DUNLIN_SIMULATION_SEED")
 
     static func first(_ count: Int) -> [UInt64] {
         if let only { return [only] }

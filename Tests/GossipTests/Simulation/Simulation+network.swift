@@ -79,7 +79,6 @@ extension Simulation {
         _ timeout: TimeAmount
     ) {
         node.openStreams.insert(id)
-        self.streamBytes += bytes.count
         let silence = Result<Message, StreamFailure>.failure(.unreachable("no answer in time"))
         self.agenda.add(self.now + timeout, .outcome(node, id, silence))
         var decoder = StreamDecoder()
@@ -123,7 +122,6 @@ extension Simulation {
             answer = result.answer
             return result.directives
         }
-        self.streamBytes += answer?.count ?? 0
         var decoder = StreamDecoder(isAnswer: true)
         let reply = answer.flatMap { try? decoder.receive($0) }
         let outcome = reply.map { Result<Message, StreamFailure>.success($0) } ?? .failure(.refused("closed"))

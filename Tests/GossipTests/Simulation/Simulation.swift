@@ -53,7 +53,6 @@ final class Simulation {
     var hosts: [NodeAddress: Node] = [:]
     var packets = 0
     var packetBytes = 0
-    var streamBytes = 0
     var generator: SeededGenerator
     var agenda = Agenda()
     /// Lifeguard, for the comparison with plain SWIM.
