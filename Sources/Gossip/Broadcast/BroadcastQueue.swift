@@ -36,6 +36,7 @@ struct BroadcastQueue: Sendable {
     /// The most broadcasts kept; beyond it the one sent most goes.
     private let countMax: Int
     private var broadcasts: [Broadcast] = []
+    private var subjects: Set<Subject> = []
     private var lastNumber: UInt64 = 0
 
     init(countMax: Int = 4_096) {
@@ -45,13 +46,13 @@ struct BroadcastQueue: Sendable {
     var isEmpty: Bool { self.broadcasts.isEmpty }
     var count: Int { self.broadcasts.count }
 
-    func contains(_ subject: Subject) -> Bool { self.broadcasts.contains { $0.subject == subject } }
+    func contains(_ subject: Subject) -> Bool { self.subjects.contains(subject) }
 
     mutating func enqueue(_ subject: Subject, _ bytes: [UInt8]) {
-        if let index = self.broadcasts.firstIndex(where: { $0.subject == subject }) {
-            self.broadcasts.remove(at: index)
+        if !self.subjects.insert(subject).inserted {
+            self.broadcasts.removeAll { $0.subject == subject }
         } else if self.broadcasts.count >= self.countMax {
-            self.broadcasts.removeLast()
+            self.subjects.remove(self.broadcasts.removeLast().subject)
         }
         self.lastNumber += 1
         self.insert(Broadcast(subject: subject, bytes: bytes, number: self.lastNumber))
@@ -59,6 +60,7 @@ struct BroadcastQueue: Sendable {
 
     mutating func removeAll() {
         self.broadcasts.removeAll()
+        self.subjects.removeAll()
     }
 
     /// Takes the messages that fit, in order, and counts them as sent once more.
@@ -69,21 +71,20 @@ struct BroadcastQueue: Sendable {
     ///   - transmissionsMax: With so many a broadcast has been told enough and is forgotten.
     mutating func take(budget: Int, countMax: Int, transmissionsMax: Int) -> [[UInt8]] {
         var left = budget
-        var taken: [Broadcast] = []
-        var index = 0
-        while index < self.broadcasts.count, taken.count < countMax, left > PacketCodec.partOverhead {
+        var places: [Int] = []
+        for index in self.broadcasts.indices {
+            guard places.count < countMax, left > PacketCodec.partOverhead else { break }
             let cost = self.broadcasts[index].bytes.count + PacketCodec.partOverhead
-            if cost <= left {
-                left -= cost
-                taken.append(self.broadcasts.remove(at: index))
-            } else {
-                index += 1
-            }
+            guard cost <= left else { continue }
+            left -= cost
+            places.append(index)
         }
-        for var broadcast in taken {
-            broadcast.transmissions += 1
-            if broadcast.transmissions < transmissionsMax { self.insert(broadcast) }
-        }
+        let taken = places.map { self.broadcasts[$0] }
+        // The first that fit go in one piece; what was found behind them, from the back.
+        let first = zip(places, 0...).prefix { $0 == $1 }.count
+        for place in places[first...].reversed() { self.broadcasts.remove(at: place) }
+        self.broadcasts.removeFirst(first)
+        self.putBack(taken, transmissionsMax)
         return taken.map(\.bytes)
     }
 
@@ -102,11 +103,20 @@ struct BroadcastQueue: Sendable {
         let left = Set(rest.broadcasts.map(\.number))
         let told = self.broadcasts.filter { !left.contains($0.number) }
         self.broadcasts = rest.broadcasts
+        self.putBack(told, transmissionsMax)
+        return packets
+    }
+
+    /// What was sent once more; it is kept unless that was enough.
+    private mutating func putBack(_ told: [Broadcast], _ transmissionsMax: Int) {
         for var broadcast in told {
             broadcast.transmissions += 1
-            if broadcast.transmissions < transmissionsMax { self.insert(broadcast) }
+            if broadcast.transmissions < transmissionsMax {
+                self.insert(broadcast)
+            } else {
+                self.subjects.remove(broadcast.subject)
+            }
         }
-        return packets
     }
 
     private mutating func insert(_ broadcast: Broadcast) {

@@ -14,13 +14,12 @@ extension Instance {
         return self.profile.retransmitMultiplier * self.log10Ceiling(self.ringSize + 1)
     }
 
-    /// News were queued: a small ring hears them now, unless the last round was a moment ago.
+    /// News were queued: they are told now, unless the last round was a moment ago. In a larger ring the moment is an
+    /// interval, except where a node speaks for itself: one that gets to run only now and then would refute too late.
     mutating func scheduleGossip() {
-        guard self.isSmallRing else {
-            self.nextGossip = self.nextGossip ?? self.now + self.profile.gossipInterval
-            return
-        }
-        let earliest = self.lastRound + GossipProfile.roundDistance
+        let isSoon = self.isSmallRing || self.hasOwnBroadcast
+        let distance = isSoon ? GossipProfile.roundDistance : self.profile.gossipInterval
+        let earliest = self.lastRound + distance
         if earliest <= self.now {
             self.gossip()
         } else {

@@ -35,8 +35,11 @@ extension Instance {
             }
             return
         }
+        let known = self.peers[alive.node]
+        // Most of what is told is known; that is seen before the tags are read.
+        if let known, known.state == .alive, alive.incarnation <= known.incarnation, alive.meta == known.meta { return }
         let claim = Peer(alive, address, versions, now: self.now)
-        if let known = self.peers[alive.node] {
+        if let known {
             self.merge(claim, over: known)
         } else {
             self.add(claim)
@@ -57,9 +60,11 @@ extension Instance {
 
     private mutating func merge(_ claim: Peer, over known: Peer) {
         if let old = known.bootEpoch, let new = claim.bootEpoch, old != new {
-            // Another start of the same node. Normally both numbers are higher; a host whose clock was set back has a
-            // lower epoch, and gets the higher incarnation by refuting what the ring remembers of it.
-            guard new > old || claim.incarnation > known.incarnation else {
+            // Another start of the same node. Normally both numbers are higher. A host whose clock was set back has a
+            // lower epoch, and gets the higher incarnation by refuting what the ring remembers of it; so that is what
+            // counts, and the epoch where it is the same. With either of them enough, two starts would each replace the
+            // other, and the echo of one that is gone would go round for ever.
+            guard (claim.incarnation, new) > (known.incarnation, old) else {
                 self.statistics.ignored += 1
                 return
             }
@@ -155,17 +160,21 @@ extension Instance {
     mutating func merge(suspect accusation: Accusation) {
         if accusation.node == self.name { return self.refute(accusation) }
         guard var peer = self.peers[accusation.node], accusation.incarnation >= peer.incarnation else { return }
-        if var suspicion = self.suspicions[peer.name] {
+        if accusation.incarnation == peer.incarnation, var suspicion = self.suspicions[peer.name] {
             guard suspicion.confirm(from: accusation.from) else { return }
             self.suspicions[peer.name] = suspicion
             self.broadcast(.member(peer.name), Message.suspect(accusation).encoded())
             return
         }
-        guard peer.state == .alive else { return }
+        // One of a higher incarnation is another suspicion: the member has refuted the one before it, which this node
+        // has not heard, and has all its time again.
+        guard peer.isActive else { return }
+        let wasAlive = peer.state == .alive
         self.suspicions[peer.name] = Suspicion(
             from: accusation.from,
             members: self.ringSize,
             profile: self.profile,
+            isDynamic: self.settings.usesLifeguard,
             now: self.now
         )
         peer.state = .suspect
@@ -173,7 +182,7 @@ extension Instance {
         peer.incarnation = accusation.incarnation
         self.store(peer)
         self.broadcast(.member(peer.name), Message.suspect(accusation).encoded())
-        self.emit(.suspected(peer.member))
+        if wasAlive { self.emit(.suspected(peer.member)) }
     }
 
     mutating func merge(dead accusation: Accusation) {
@@ -193,7 +202,7 @@ extension Instance {
     private mutating func refute(_ accusation: Accusation) {
         guard self.phase == .running, accusation.incarnation >= self.incarnation else { return }
         self.statistics.refutations += 1
-        self.healthScore = min(self.healthScore + 1, GossipProfile.healthScoreMax)
+        self.worsenHealth(by: 1)
         self.notice(.selfAccused(by: accusation.from, incarnation: accusation.incarnation))
         self.raiseIncarnation(above: accusation.incarnation)
     }

@@ -43,7 +43,6 @@ extension Instance {
 
     /// Begins a round of probes.
     mutating func startProbes() {
-        self.reap()
         // Without anyone to ask, nothing says how well this node hears.
         if self.activeCount == 0 { self.healthScore = 0 }
         let interval = self.profile.probeInterval.scaled(Double(self.healthScore + 1))
@@ -68,7 +67,7 @@ extension Instance {
             deadline: self.now + interval
         )
         var parts = [self.ping(sequence, target)]
-        if peer.state == .suspect {
+        if peer.state == .suspect, self.settings.usesLifeguard {
             // Lifeguard's buddy system: the suspect learns of the suspicion with the first packet it gets.
             parts.append(
                 Message.suspect(Accusation(incarnation: peer.incarnation, node: target, from: self.name)).encoded()
@@ -108,13 +107,14 @@ extension Instance {
         probe.indirectAt = nil
         let helpers = self.randomPeers(self.profile.indirectChecks) { $0.state == .alive && $0.name != peer.name }
         for helper in helpers {
-            if helper.versions.sendsNack { probe.nacksExpected += 1 }
+            let wantsNack = self.settings.usesLifeguard && helper.versions.sendsNack
+            if wantsNack { probe.nacksExpected += 1 }
             let request = IndirectPing(
                 sequence: sequence,
                 target: peer.name,
                 targetAddress: peer.address.bytes,
                 targetPort: peer.address.port,
-                wantsNack: helper.versions.sendsNack,
+                wantsNack: wantsNack,
                 source: self.pingSource
             )
             self.send([Message.indirectPing(request).encoded()], to: helper.address, peer: helper)
@@ -133,8 +133,7 @@ extension Instance {
             return
         }
         self.statistics.probesFailed += 1
-        let penalty = probe.nacksExpected > 0 ? max(0, probe.nacksExpected - probe.nacks) : 1
-        self.healthScore = min(self.healthScore + penalty, GossipProfile.healthScoreMax)
+        self.worsenHealth(by: probe.nacksExpected > 0 ? max(0, probe.nacksExpected - probe.nacks) : 1)
         self.merge(suspect: Accusation(incarnation: peer.incarnation, node: peer.name, from: self.name))
     }
 
@@ -230,13 +229,14 @@ extension Instance {
     // MARK: Table upkeep
 
     /// Forgets members that left long ago, and the oldest of too many lost ones.
-    private mutating func reap() {
+    mutating func reap() {
+        guard self.activeCount < self.peers.count else { return }
         let leftKept = TimeAmount.hours(1)
         for peer in self.peers.values where peer.state == .left && self.now - peer.since > leftKept {
             self.forget(peer.name)
         }
+        guard self.deadCount > self.settings.lostMax else { return }
         let lost = self.peers.values.filter { $0.state == .dead }
-        guard lost.count > self.settings.lostMax else { return }
         // Who never answered may have been made up, and must not push out one that was there.
         let rank = { (peer: Peer) in (peer.roundTrip == nil ? 0 : 1, peer.since, peer.name) }
         let oldest = lost.sorted { rank($0) < rank($1) }
@@ -247,7 +247,22 @@ extension Instance {
     ///
     /// - Parameter count: With at least as many as there are, all of them.
     mutating func randomPeers(_ count: Int, where isWanted: (Peer) -> Bool) -> [Peer] {
-        var candidates = self.peers.values.filter(isWanted).sorted { $0.name < $1.name }
+        let names = self.probeList.names
+        // A few of many are found by drawing, without a walk through the table.
+        if count <= names.count / 8 {
+            var chosen: [Peer] = []
+            for _ in 0..<(4 * count) where chosen.count < count {
+                let name = names[Int.random(in: names.indices, using: &self.generator)]
+                guard let peer = self.peers[name], isWanted(peer), !chosen.contains(where: { $0.name == name })
+                else { continue }
+                chosen.append(peer)
+            }
+            if chosen.count == count { return chosen }
+        }
+        var candidates: [Peer] = []
+        for name in names {
+            if let peer = self.peers[name], isWanted(peer) { candidates.append(peer) }
+        }
         guard candidates.count > count else { return candidates }
         for index in 0..<count {
             candidates.swapAt(index, Int.random(in: index..<candidates.count, using: &self.generator))

@@ -136,6 +136,7 @@ extension Instance {
     }
 
     mutating func startPushPull() {
+        self.reap()
         // In large rings everyone holds back in proportion, so that the load on each stays the same.
         var factor = 1
         var size = 32
@@ -153,8 +154,11 @@ extension Instance {
     /// Tries one of the lost members: it may have been cut off and never have died. There is no end to that, as the
     /// other half of a torn ring does not come back by itself.
     mutating func reconnectLost() {
-        let inUse = Set(self.peers.values.filter(\.isActive).map(\.address))
-        let lost = self.randomPeers(1) { $0.state == .dead && !inUse.contains($0.address) }
+        var lost: [Peer] = []
+        if self.deadCount > 0 {
+            let inUse = Set(self.peers.values.filter(\.isActive).map(\.address))
+            lost = self.randomPeers(1) { $0.state == .dead && !inUse.contains($0.address) }
+        }
         // What was lost long ago is no longer in a hurry.
         let isOld = lost.first.map { self.now - $0.since > .minutes(5) } ?? false
         let interval = self.profile.reconnectInterval.scaled(isOld ? 5 : 1)

@@ -29,6 +29,8 @@ struct Instance: Sendable {
         var membersMax = 4_096
         /// Lost ones among them; each is tried again for ever.
         var lostMax = 256
+        /// Without, this is plain SWIM: simulations show what Lifeguard is worth.
+        var usesLifeguard = true
     }
 
     /// Where this node is in its own life.
@@ -56,6 +58,7 @@ struct Instance: Sendable {
     private(set) var peers: [String: Peer] = [:]
     private(set) var aliveCount = 0
     private(set) var activeCount = 0
+    private(set) var deadCount = 0
     var suspicions: [String: Suspicion] = [:]
     var probeList = ProbeList()
     var probes: [UInt32: Probe] = [:]
@@ -71,6 +74,8 @@ struct Instance: Sendable {
     var queue = BroadcastQueue()
     /// Something was queued in this call that the whole of a small ring should hear at once.
     var hasFreshBroadcast = false
+    /// And it is about this node itself.
+    var hasOwnBroadcast = false
     var lastRound = NIODeadline.uptimeNanoseconds(0)
 
     var streams: [StreamID: StreamPurpose] = [:]
@@ -146,7 +151,7 @@ struct Instance: Sendable {
             return self.finish()
         case .running: break
         }
-        self.notice(lateness: now - due)
+        self.noticeLateness(since: due)
         self.continueProbes()
         self.expireRelays()
         self.expireSuspicions()
@@ -239,8 +244,9 @@ struct Instance: Sendable {
     /// Ends an entry point: in a small ring what is fresh goes out at once, all that one input brought together.
     mutating func finish() -> [Directive] {
         if self.hasFreshBroadcast {
-            self.hasFreshBroadcast = false
             self.scheduleGossip()
+            self.hasFreshBroadcast = false
+            self.hasOwnBroadcast = false
         }
         defer { self.directives = [] }
         return self.directives
@@ -251,6 +257,7 @@ struct Instance: Sendable {
         self.uncount(self.peers.updateValue(peer, forKey: peer.name))
         if peer.state == .alive { self.aliveCount += 1 }
         if peer.isActive { self.activeCount += 1 }
+        if peer.state == .dead { self.deadCount += 1 }
     }
 
     mutating func forget(_ name: String) {
@@ -263,6 +270,7 @@ struct Instance: Sendable {
         guard let peer else { return }
         if peer.state == .alive { self.aliveCount -= 1 }
         if peer.isActive { self.activeCount -= 1 }
+        if peer.state == .dead { self.deadCount -= 1 }
     }
 
     /// Active members, this node included.
@@ -289,11 +297,18 @@ struct Instance: Sendable {
     mutating func raiseIncarnation(above other: UInt32) {
         self.incarnation = min(max(self.incarnation, other), Self.incarnationMax - 1) + 1
         self.broadcast(.member(self.name), Message.alive(self.ownAlive).encoded())
+        self.hasOwnBroadcast = true
     }
 
     mutating func broadcast(_ subject: BroadcastQueue.Subject, _ bytes: [UInt8]) {
         self.queue.enqueue(subject, bytes)
         self.hasFreshBroadcast = true
+    }
+
+    /// Something went wrong that may be this node's own fault: it probes less often and waits for longer.
+    mutating func worsenHealth(by amount: Int) {
+        guard self.settings.usesLifeguard else { return }
+        self.healthScore = min(self.healthScore + amount, GossipProfile.healthScoreMax)
     }
 
     mutating func emit(_ event: MembershipEvent) {
@@ -305,13 +320,19 @@ struct Instance: Sendable {
     }
 
     /// A timer that comes late says that this process did not run. What it did not hear meanwhile proves nothing, so
-    /// everything that judges others is put off by as much.
-    private mutating func notice(lateness: TimeAmount) {
-        guard lateness >= self.profile.probeTimeout.scaled(0.5) else { return }
+    /// everything that judges others is put off by as much; what began only now, with what was read before the timer
+    /// came, lost nothing.
+    private mutating func noticeLateness(since due: NIODeadline) {
+        let lateness = self.now - due
+        guard self.settings.usesLifeguard, lateness >= self.profile.probeTimeout.scaled(0.5) else { return }
         self.statistics.starvations += 1
-        self.healthScore = min(self.healthScore + 1, GossipProfile.healthScoreMax)
-        for key in self.suspicions.keys { self.suspicions[key]?.postpone(by: lateness) }
-        for key in self.probes.keys { self.probes[key]?.postpone(by: lateness) }
+        self.worsenHealth(by: 1)
+        for (key, suspicion) in self.suspicions {
+            self.suspicions[key]?.postpone(by: self.now - max(due, suspicion.start))
+        }
+        for (key, probe) in self.probes {
+            self.probes[key]?.postpone(by: self.now - max(due, probe.sentAt))
+        }
         self.notice(.starved(milliseconds: lateness.nanoseconds / 1_000_000))
     }
 }

@@ -1,7 +1,8 @@
 /// The order in which members are probed: round robin over a shuffled list, so that the time between two probes of one
 /// member is bounded; new members come in at a random place.
 struct ProbeList: Sendable {
-    private var names: [String] = []
+    /// In an order that depends on nothing but the seed.
+    private(set) var names: [String] = []
     private var position = 0
 
     mutating func insert(_ name: String, using generator: inout SeededGenerator) {

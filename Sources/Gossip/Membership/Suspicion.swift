@@ -22,14 +22,16 @@ struct Suspicion: Sendable {
     /// Those who accuse, the first one included.
     private(set) var accusers: Set<String>
 
-    /// - Parameter members: The active members of the ring, this node and the suspect included.
-    init(from accuser: String, members: Int, profile: GossipProfile, now: NIODeadline) {
+    /// - Parameters:
+    ///   - members: The active members of the ring, this node and the suspect included.
+    ///   - isDynamic: Off, the timeout is the least from the start, as plain SWIM has it.
+    init(from accuser: String, members: Int, profile: GossipProfile, isDynamic: Bool = true, now: NIODeadline) {
         let scale = max(1, log10(Double(max(1, members))))
         let least = Double(profile.suspicionMultiplier) * scale * Double(profile.probeInterval.nanoseconds)
         self.start = now
         self.least = .nanoseconds(Int64(least))
         self.most = .nanoseconds(Int64(least) * Int64(profile.suspicionMaxMultiplier))
-        let wanted = max(0, profile.suspicionMultiplier - 2)
+        let wanted = isDynamic ? max(0, profile.suspicionMultiplier - 2) : 0
         self.expected = members - 2 < wanted ? 0 : wanted
         self.accusers = [accuser]
     }

@@ -121,12 +121,12 @@ struct MergeTests {
             "replaced"
         ),
         Row(
-            "alive, later epoch, smaller incarnation: replaced",
+            "alive, later epoch, smaller incarnation: nothing, or two starts could each replace the other",
             [alive(5, epoch: 1)],
             alive(3, epoch: 2),
             .alive,
-            3,
-            "replaced"
+            5,
+            nil
         ),
         Row(
             "alive, earlier epoch, smaller incarnation: nothing",

@@ -49,6 +49,76 @@ struct SuspicionTests {
     }
 }
 
+@Suite("A node that was held up")
+struct HoldUpTests {
+    private let start = NIODeadline.uptimeNanoseconds(1_000_000_000_000)
+    private let address = NodeAddress(bytes: [10, 0, 0, 2], port: 7_946)!
+
+    private func accused(_ instance: inout Instance, _ name: String, at now: NIODeadline) {
+        let alive = Alive(
+            incarnation: 1,
+            node: name,
+            address: [10, 0, 0, 2],
+            port: 7_946,
+            versions: VersionVector.own.bytes
+        )
+        let accusation = Accusation(incarnation: 1, node: name, from: "third")
+        let parts = [Message.alive(alive).encoded(), Message.suspect(accusation).encoded()]
+        _ = instance.onPacket(PacketCodec.encode(parts, withCRC: false), from: self.address, now: now)
+    }
+
+    @Test("Puts off suspicions for as long, but not those that began when it went on")
+    func postponed() throws {
+        var instance = Instance(
+            .init(
+                name: "me",
+                address: NodeAddress(bytes: [10, 0, 0, 1], port: 7_946)!,
+                bootEpoch: 1,
+                incarnation: 1,
+                randomSeed: 1
+            ),
+            now: self.start
+        )
+        self.accused(&instance, "before", at: self.start)
+        let end = self.start + .seconds(20)
+        // What came meanwhile is read before the timer fires.
+        self.accused(&instance, "after", at: end)
+        let due = instance.nextDeadline
+        _ = instance.onTimer(now: end)
+        #expect(instance.statistics.starvations == 1)
+        #expect(instance.suspicions["before"]?.start == self.start + (end - due))
+        #expect(instance.suspicions["after"]?.start == end)
+    }
+}
+
+@Suite("Suspicion of a member that refutes")
+struct RefutedSuspicionTests {
+    @Test("An accusation of a higher incarnation is another suspicion, and no confirmation of the first")
+    func restarted() throws {
+        let start = NIODeadline.uptimeNanoseconds(1_000_000_000_000)
+        let address = try #require(NodeAddress(bytes: [10, 0, 0, 1], port: 7_946))
+        let settings = Instance.Settings(name: "me", address: address, bootEpoch: 1, incarnation: 1, randomSeed: 1)
+        var instance = Instance(settings, now: start)
+        let feed = { (message: Message, milliseconds: Int64) in
+            let packet = PacketCodec.encode([message.encoded()], withCRC: false)
+            _ = instance.onPacket(packet, from: address, now: start + .milliseconds(milliseconds))
+        }
+        let alive = Alive(
+            incarnation: 4,
+            node: "peer",
+            address: [10, 0, 0, 2],
+            port: 7_946,
+            versions: VersionVector.own.bytes
+        )
+        feed(.alive(alive), 0)
+        feed(.suspect(Accusation(incarnation: 4, node: "peer", from: "a")), 10)
+        feed(.suspect(Accusation(incarnation: 5, node: "peer", from: "b")), 1_400)
+        #expect(instance.suspicions["peer"]?.accusers == ["b"])
+        #expect(instance.suspicions["peer"]?.start == start + .milliseconds(1_400))
+        #expect(instance.peers["peer"]?.incarnation == 5)
+    }
+}
+
 @Suite("Broadcast queue")
 struct BroadcastQueueTests {
     private func bytes(_ count: Int, _ value: UInt8) -> [UInt8] { [UInt8](repeating: value, count: count) }
