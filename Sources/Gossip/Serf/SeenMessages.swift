@@ -7,6 +7,8 @@ struct SeenMessages: Sendable {
     }
 
     private static let timesMax: UInt64 = 512
+    /// Times beyond this are made up; agents that took them in would have their clocks begin anew.
+    private static let timeMax = UInt64.max / 2
     /// Messages of one time that are remembered; more are taken for seen.
     private static let idsMax = 32
 
@@ -21,12 +23,13 @@ struct SeenMessages: Sendable {
 
     /// Takes note that times below this one have been given.
     mutating func witness(clock: UInt64) {
-        self.clock = max(self.clock, clock)
+        if clock <= Self.timeMax { self.clock = max(self.clock, clock) }
     }
 
-    /// - Returns: whether the message is new; not for one that is too old to tell.
+    /// - Returns: whether the message is new; not for one that is too old to tell, or of a time that is made up.
     mutating func insert(_ entry: Entry) -> Bool {
-        self.witness(clock: entry.time == .max ? .max : entry.time + 1)
+        guard entry.time < Self.timeMax else { return false }
+        self.witness(clock: entry.time + 1)
         guard entry.time >= self.clock - min(self.clock, Self.timesMax) else { return false }
         let index = entry.time % Self.timesMax
         var slot = self.slots[index].flatMap { $0.time == entry.time ? $0 : nil } ?? Slot(time: entry.time, ids: [])
