@@ -314,7 +314,7 @@ struct QueryTests {
         let simulation = Simulation(seed: 4)
         #expect(simulation.ring(2))
         for node in simulation.nodes { node.instance.serf.queries.witness(clock: 5_000) }
-        let late = simulation.add("n3", at: 3, seeds: [1])
+        let late = simulation.add("n3", at: 3, seeds: ["n1"])
         #expect(simulation.run(until: { simulation.isConverged }, atMost: .seconds(10)))
         #expect(late.instance.serf.queries.clock == 5_000)
     }
