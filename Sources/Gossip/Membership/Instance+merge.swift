@@ -217,6 +217,9 @@ extension Instance {
 
     /// Members that are well and could still confirm a suspicion.
     func witnesses(against suspect: String, _ suspicion: Suspicion) -> Int {
+        // Nearly always there are enough, whoever they are. This is asked of each suspicion after each packet.
+        let least = self.aliveCount - suspicion.accusers.count
+        if least >= suspicion.expected { return least }
         let spoken = suspicion.accusers.count { $0 != suspect && self.peers[$0]?.state == .alive }
         let own = suspicion.accusers.contains(self.name) ? 0 : 1
         return self.aliveCount - spoken + own

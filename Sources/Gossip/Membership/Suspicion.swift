@@ -18,7 +18,7 @@ struct Suspicion: Sendable {
     private let least: TimeAmount
     private let most: TimeAmount
     /// How many confirmations bring the timeout down to the least.
-    private let expected: Int
+    let expected: Int
     /// Those who accuse, the first one included.
     private(set) var accusers: Set<String>
 
@@ -48,6 +48,7 @@ struct Suspicion: Sendable {
     func deadline(witnesses: Int) -> NIODeadline {
         let expected = min(self.expected, self.confirmations + witnesses)
         guard self.confirmations < expected else { return self.start + self.least }
+        guard self.confirmations > 0 else { return self.start + self.most }
         let share = log(Double(self.confirmations + 1)) / log(Double(expected + 1))
         let span = Double(self.most.nanoseconds - self.least.nanoseconds)
         let timeout = self.most.nanoseconds - Int64(span * share)

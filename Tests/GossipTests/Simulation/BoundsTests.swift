@@ -4,7 +4,7 @@ import Testing
 @testable import Gossip
 
 /// What theory promises, measured.
-@Suite("Bounds of simulated rings")
+@Suite("Bounds of simulated rings", .ownThread)
 struct BoundsTests {
     @Test(
         "A silent host is dead to all within the time that the profile says",

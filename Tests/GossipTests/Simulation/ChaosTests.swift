@@ -5,7 +5,7 @@ import Testing
 
 /// Random faults of all kinds; `DUNLIN_SIMULATION_RUNS` sets how many runs are made. A failure tells its story and how to
 /// see it again.
-@Suite("Rings in which everything goes wrong")
+@Suite("Rings in which everything goes wrong", .ownThread)
 struct ChaosTests {
     @Test("Whatever goes wrong, tables keep their bounds, and when it ends all that live agree")
     func chaos() {

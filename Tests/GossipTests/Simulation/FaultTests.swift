@@ -4,7 +4,7 @@ import Testing
 @testable import Gossip
 
 /// The faults that have undone other gossip, each by itself.
-@Suite("Simulated faults")
+@Suite("Simulated faults", .ownThread)
 struct FaultTests {
     private static let seeds = Seeds.first(4)
 

@@ -3,7 +3,7 @@ import Testing
 @testable import Gossip
 
 /// Prints the tables of `docs/gossip.md` for the sizes in `DUNLIN_GOSSIP_TABLE`, like 3,10,100.
-@Suite("The figures of gossip", .enabled(if: Seeds.text("DUNLIN_GOSSIP_TABLE") != nil))
+@Suite("The figures of gossip", .ownThread, .enabled(if: Seeds.text("DUNLIN_GOSSIP_TABLE") != nil))
 struct GossipTableTests {
     private static let sizes = (Seeds.text("DUNLIN_GOSSIP_TABLE") ?? "").split(separator: ",").compactMap { Int($0) }
 

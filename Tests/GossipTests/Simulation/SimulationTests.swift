@@ -4,7 +4,7 @@ import Testing
 @testable import Gossip
 
 /// Rings under a virtual clock; a seed that fails replays exactly.
-@Suite("Simulated rings")
+@Suite("Simulated rings", .ownThread)
 struct SimulationTests {
     private static let seeds = Seeds.first(8)
     private static let sizes = [2, 3, 4, 5, 8, 12, 16]

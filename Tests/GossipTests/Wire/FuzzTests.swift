@@ -5,7 +5,7 @@ import Testing
 @testable import Gossip
 
 /// Decoders given garbage: they may only return or throw, within their limits.
-@Suite("Bad input")
+@Suite("Bad input", .ownThread)
 struct FuzzTests {
     /// Inputs of each random test; `DUNLIN_FUZZ_INPUTS` makes it more.
     static let inputs = ProcessInfo.processInfo.environment["DUNLIN_FUZZ_INPUTS"].flatMap(Int.init) ?? 20_000
