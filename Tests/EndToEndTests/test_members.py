@@ -13,9 +13,9 @@ from dunlin import BINARY, ENVIRONMENT, PATIENCE, ROOT, require, until
 from serf import SerfAgent
 
 
-def command(*arguments, folder=None, text=None):
+def command(*arguments, folder=None, text=None, environment=None):
     """Runs a command as on a host that has only the nodes in the folder."""
-    environment = {"DUNLIN_CONTROL_SOCKET": f"{folder}/"} if folder else {}
+    environment = {"DUNLIN_CONTROL_SOCKET": f"{folder}/"} if folder else environment or {}
     return subprocess.run(
         [BINARY, *arguments],
         capture_output=True,
@@ -171,6 +171,20 @@ def test_the_socket_is_where_the_setting_says_or_nowhere(cluster, tmp_path):
     done = command("--bind", "127.0.0.9", *NO_PORTS, "--control-socket", f"{tmp_path}/no/n.sock")
     assert (done.returncode, done.stdout) == (1, "")
     assert "control socket" in done.stderr and f"{tmp_path}/no/n.sock" in done.stderr
+
+
+def test_without_any_setting_node_and_command_meet(cluster, tmp_path):
+    # An empty variable counts as not set. Which of the usual folders it is depends on the user.
+    session = {"DUNLIN_CONTROL_SOCKET": "", "XDG_RUNTIME_DIR": str(tmp_path)}
+    node = cluster.node(environment=session)
+    assert not node.control.exists()
+    # Others may run on this host.
+    done = command("members", "--json", "--node", node.name, environment=session)
+    assert json.loads(done.stdout)["node"] == node.name, done.stderr
+    path = node.wait_for_log(r"ask this node at (\S+)").group(1)
+    assert path.endswith(f"/dunlin/{node.gossip}.sock")
+    assert node.terminate() == 0
+    assert not os.path.exists(path)
 
 
 NO_PORTS = ["--mqtt-port", "0", "--ws-port", "0", "--gossip-port", "0", "--link-port", "0"]
