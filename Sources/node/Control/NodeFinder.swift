@@ -93,7 +93,9 @@ extension IdentityQuestion.Answer {
         guard let address = HostPort(argument: wanted) else { return false }
         return self.addresses.values.contains { text in
             guard let own = HostPort(argument: text) else { return false }
-            return own.host == address.host && (address.port == nil || address.port == own.port)
+            // Who listens on all addresses is told apart by the port alone.
+            let isEverywhere = ["::", "0.0.0.0"].contains(own.host) && address.port != nil
+            return (own.host == address.host || isEverywhere) && (address.port == nil || address.port == own.port)
         }
     }
 
