@@ -73,7 +73,7 @@ def nodes(cluster, files):
     first = cluster.node(flags=files[0].flags)
     second = cluster.node(join=[first], flags=files[1].flags)
     for node, other in ((first, second), (second, first)):
-        node.wait_for_log(f"{other.name} at .* joined")
+        node.wait_for_log(rf"name={other.name}\b.*member joined")
     return [first, second]
 
 
@@ -82,7 +82,7 @@ def agent(nodes, tmp_path, key):
     agent = SerfAgent("127.0.0.100", tmp_path / "serf.log", join=nodes[0].gossip, flags=[f"-encrypt={key}"])
     for node in nodes:
         agent.wait_for_status(node, "alive")
-        node.wait_for_log(f"{agent.name} at .* joined")
+        node.wait_for_log(rf"name={agent.name}\b.*member joined")
     yield agent
     agent.kill()
 
@@ -155,7 +155,7 @@ def test_changed_keys_outlive_a_restart(nodes, files):
     second.kill()
     seen = first.log_length()
     second.start()
-    first.wait_for_log(f"{second.name} at .* (joined|started anew)", start=seen)
+    first.wait_for_log(rf"name={second.name}\b.*member (joined|restarted)", start=seen)
     assert len(lists(second)) == 2
     # SIGHUP reads what the command has written, and changes nothing.
     first.process.send_signal(signal.SIGHUP)

@@ -39,7 +39,7 @@ extension Instance {
                 transmissionsMax: self.transmissionsMax
             )
             for peer in self.randomPeers(Int.max, where: isTarget) {
-                for parts in packets { self.transmit(parts, to: peer.address, withCRC: peer.versions.takesCRC) }
+                for parts in packets { self.transmit(parts, to: peer) }
             }
         } else {
             for peer in self.randomPeers(self.profile.gossipNodes, where: isTarget) {
@@ -49,7 +49,7 @@ extension Instance {
                     transmissionsMax: self.transmissionsMax
                 )
                 if parts.isEmpty { break }
-                self.transmit(parts, to: peer.address, withCRC: peer.versions.takesCRC)
+                self.transmit(parts, to: peer)
             }
         }
         self.nextGossip = self.queue.isEmpty ? nil : self.now + self.profile.gossipInterval
@@ -71,6 +71,27 @@ extension Instance {
         }
         // A lone ping or request travels without a CRC, as the reference implementation sends it.
         self.transmit(parts, to: address, withCRC: parts.count > 1 && peer?.versions.takesCRC == true)
+    }
+
+    private mutating func transmit(_ news: [[UInt8]], to peer: Peer) {
+        let isAgent = peer.bootEpoch == nil
+        self.transmit(isAgent ? self.wordsForAgents(news) : news, to: peer.address, withCRC: peer.versions.takesCRC)
+    }
+
+    /// An agent that takes a member for dead refuses another address for its name until it has forgotten it, half a minute
+    /// later; from one that left it takes it at once. So agents hear of a proven death as if from the dead. Serf shows the
+    /// member as failed all the same, since there was no intent to leave.
+    private func wordsForAgents(_ news: [[UInt8]]) -> [[UInt8]] {
+        let words = news.map { part in
+            guard var word = Message.accusation(ofDead: part), self.peers[word.node]?.isProvenDead == true else {
+                return part
+            }
+            word.from = word.node
+            return Message.dead(word).encoded()
+        }
+        // With a long name it may not fit; then they hear it like everyone.
+        let size = words.reduce(0) { $0 + $1.count + PacketCodec.partOverhead }
+        return size <= self.packetBudget ? words : news
     }
 
     private mutating func transmit(_ parts: [[UInt8]], to address: NodeAddress, withCRC: Bool) {

@@ -205,20 +205,12 @@ struct Instance: Sendable {
         guard let peer = self.peers[name], peer.isActive, bootEpoch == nil || peer.bootEpoch == bootEpoch else {
             return []
         }
-        self.tellAgents(ofProven: peer)
         self.merge(dead: Accusation(incarnation: peer.incarnation, node: name, from: self.name))
-        return self.finish()
-    }
-
-    /// An agent that takes a member for dead refuses another address for its name until it has forgotten it, half a minute
-    /// later; from one that left it takes it at once. So agents are told as if by the member itself, and first. Serf
-    /// shows it as failed all the same, since there was no intent to leave.
-    private mutating func tellAgents(ofProven peer: Peer) {
-        let word = Accusation(incarnation: peer.incarnation, node: peer.name, from: peer.name)
-        let agents = self.peers.values.filter { $0.isActive && $0.bootEpoch == nil && $0.name != peer.name }
-        for agent in agents.sorted(by: { $0.name < $1.name }) {
-            self.send([Message.dead(word).encoded()], to: agent.address, peer: nil)
+        if var dead = self.peers[name], dead.state == .dead {
+            dead.isProvenDead = true
+            self.store(dead)
         }
+        return self.finish()
     }
 
     /// All members that are known, this node first, the others by name.

@@ -15,6 +15,8 @@ struct Peer: Sendable {
     /// The Lamport time of the last of Serf's intents about it that was passed on.
     var intentTime: UInt64 = 0
     var roundTrip: TimeAmount?
+    /// It is not only silent: its process is gone for certain.
+    var isProvenDead = false
 
     private(set) var tags: [String: String] = [:]
     private(set) var bootEpoch: UInt64?

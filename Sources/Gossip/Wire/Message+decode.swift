@@ -21,6 +21,15 @@ extension Message {
         }
     }
 
+    /// What a dead says; nil for anything else.
+    ///
+    /// - Parameter message: The message, type byte first.
+    static func accusation(ofDead message: [UInt8], limits: WireLimits = .packet) -> Accusation? {
+        guard message.first == MessageType.dead.rawValue else { return nil }
+        var reader = MessagePackReader(message, range: 1..<message.count)
+        return try? Accusation(&reader, limits)
+    }
+
     private static func decodeAck(_ reader: inout MessagePackReader, _ limits: WireLimits) throws(WireError) -> Message
     {
         var sequence: UInt32 = 0

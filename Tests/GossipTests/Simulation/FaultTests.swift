@@ -168,6 +168,23 @@ struct FaultTests {
         }
     }
 
+    @Test("A node whose process dies and is back at once, without a seed, is found by the others", arguments: [2, 5])
+    func rebornAtOnce(size: Int) {
+        for seed in Seeds.first(30) {
+            let simulation = Simulation(seed: seed)
+            simulation.settledRing(size)
+            let old = simulation.nodes[0]
+            simulation.crash(old, hostStays: true)
+            simulation.run(atMost: .milliseconds(Int64(seed % 7) * 10))
+            simulation.add(old.name, at: 1, epoch: 2)
+            simulation.run(atMost: .milliseconds(Int64(seed % 5) * 10))
+            for node in simulation.nodes where node !== old && node.name != old.name {
+                simulation.drive(node) { $0.confirmDead(old.name, bootEpoch: 1, now: $1) }
+            }
+            #expect(Self.agrees(simulation, within: .seconds(10)), "\(Seeds.replay(seed))")
+        }
+    }
+
     private static func agrees(_ simulation: Simulation, within amount: TimeAmount) -> Bool {
         simulation.run(until: { simulation.isConverged }, every: .milliseconds(20), atMost: amount)
     }
