@@ -97,7 +97,7 @@ final class Session {
     let slot: UInt32
     let owner: SessionDirectory.Owner
     var phase: Phase
-    var state = SessionState()
+    @exclusivity(unchecked) var state = SessionState()
     /// The live connection; nil while the client is away.
     var connection: Connection?
     /// The will of the last connection while it waits for its delay. [MQTT-3.1.3-9]
