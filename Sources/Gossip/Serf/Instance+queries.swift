@@ -27,7 +27,7 @@ extension Instance {
     /// Brings the clocks up to those of another node, out of an exchange with it.
     mutating func witness(userState: [UInt8]) {
         let clocks = SerfClocks(userState: userState)
-        self.lamportTime = max(self.lamportTime, clocks.members)
+        if clocks.members <= SerfClocks.timeMax { self.lamportTime = max(self.lamportTime, clocks.members) }
         self.serf.events.witness(clock: clocks.events)
         self.serf.queries.witness(clock: clocks.queries)
     }

@@ -186,6 +186,26 @@ struct QueryTests {
         #expect(sent.count == 2)
     }
 
+    @Test("Intents of times that are made up are not passed on, and leave this node's own something above them")
+    func madeUpIntents() {
+        for time in [UInt64.max, UInt64.max / 2 + 1] {
+            var instance = Self.instance()
+            let intent = SerfIntent(kind: .leave, node: "peer", time: time)
+            #expect(Self.sent(Self.feed(&instance, .user(intent.encoded()))).isEmpty)
+            #expect(instance.statistics.ignored == 1)
+            instance.witness(userState: SerfClocks(members: time).userState)
+            #expect(instance.lamportTime == 0)
+            #expect(
+                Self.sent(Self.feed(&instance, .user(SerfIntent(kind: .leave, node: "peer", time: 5).encoded()))).count
+                    == 1
+            )
+        }
+        var instance = Self.instance()
+        instance.witness(userState: SerfClocks(members: UInt64.max / 2).userState)
+        instance.broadcastIntent(.leave)
+        #expect(instance.lamportTime == UInt64.max / 2)
+    }
+
     @Test("Messages that are not well-formed are counted")
     func malformed() {
         var instance = Self.instance()
