@@ -213,6 +213,12 @@ struct ControlServerTests {
             }
             #expect(failure?.description.contains("another process") == true)
             await first.stop()
+            let long = "\(directory)/" + String(repeating: "x", count: 100 - directory.utf8.count)
+            try ControlDirectory(path: long).prepare(userID: geteuid())
+            let refusal = await #expect(throws: ControlFailure.self) {
+                try await ControlServer.start(at: .path("\(long)/n"), name: "", answers: Self.answers)
+            }
+            #expect(refusal?.description.contains("too long") == true)
             await #expect(throws: ControlFailure.self) {
                 try await ControlServer.start(at: .path("\(directory)/no/n1.sock"), name: "", answers: Self.answers)
             }
