@@ -21,6 +21,7 @@ final class LogStream: TextOutputStream, Sendable {
     }
 
     func write(_ line: String) {
+        let line = Self.escaped(line)
         let text = self.state.withLock { state -> String? in
             guard state.waitingBytes + line.utf8.count <= Self.waitingMax else {
                 state.unsaid += 1
@@ -36,6 +37,14 @@ final class LogStream: TextOutputStream, Sendable {
             Output.write(text, to: self.descriptor)
             self.state.withLock { $0.waitingBytes -= text.utf8.count }
         }
+    }
+
+    /// Names, tags and reasons come from other nodes, too: they must not write lines that look like this node's own, nor
+    /// steer the reader's terminal.
+    private static func escaped(_ line: String) -> String {
+        let content = line.last == "\n" ? line.dropLast() : line[...]
+        guard content.utf8.contains(where: { $0 < 0x20 || $0 >= 0x7f }) else { return line }
+        return String(content).escaped + "\n"
     }
 
     /// Waits until all is written, but not for long: the reader may have stopped.

@@ -34,6 +34,21 @@ struct LogStreamTests {
         #expect(Self.contents(of: ends[0], until: "line 999\n") == lines.joined())
     }
 
+    @Test("what comes from others does not end a line or steer a terminal")
+    func escape() throws {
+        var ends: [Int32] = [0, 0]
+        try #require(pipe(&ends) == 0)
+        defer { for end in ends { close(end) } }
+        let log = LogStream(ends[1])
+        log.write("name=a\nforged\r\n \u{1b}[2J\u{9b}2J\u{7f}\u{202e} caf\u{e9}\r\n")
+        log.write("plain\n")
+        log.finish()
+        #expect(
+            Self.contents(of: ends[0], until: "plain\n")
+                == #"name=a\u{a}forged\u{d}\u{a} \u{1b}[2J\u{9b}2J\u{7f}\u{202e} café\u{d}\u{a}"# + "\nplain\n"
+        )
+    }
+
     @Test("where nobody reads nobody waits, and the next line that fits says how many are missing")
     func full() throws {
         var ends: [Int32] = [0, 0]

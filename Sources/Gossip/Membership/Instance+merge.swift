@@ -230,6 +230,10 @@ extension Instance {
     /// Serf's messages about a member are passed on once, as agents do, and carry the clock that a leave intent needs.
     mutating func onUserMessage(_ payload: [UInt8]) {
         guard let intent = SerfIntent(payload: payload) else { return self.onSerfMessage(payload) }
+        guard intent.time <= SerfClocks.timeMax else {
+            self.statistics.ignored += 1
+            return
+        }
         self.lamportTime = max(self.lamportTime, intent.time)
         guard var peer = self.peers[intent.node], intent.time > peer.intentTime else { return }
         peer.intentTime = intent.time
@@ -238,7 +242,7 @@ extension Instance {
     }
 
     mutating func broadcastIntent(_ kind: SerfIntent.Kind) {
-        self.lamportTime = min(self.lamportTime, UInt64.max - 1) + 1
+        self.lamportTime = min(self.lamportTime, SerfClocks.timeMax - 1) + 1
         let intent = SerfIntent(kind: kind, node: self.name, time: self.lamportTime)
         self.broadcast(.intent(self.name), Message.user(intent.encoded()).encoded())
     }

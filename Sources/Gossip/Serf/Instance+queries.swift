@@ -27,7 +27,7 @@ extension Instance {
     /// Brings the clocks up to those of another node, out of an exchange with it.
     mutating func witness(userState: [UInt8]) {
         let clocks = SerfClocks(userState: userState)
-        self.lamportTime = max(self.lamportTime, clocks.members)
+        if clocks.members <= SerfClocks.timeMax { self.lamportTime = max(self.lamportTime, clocks.members) }
         self.serf.events.witness(clock: clocks.events)
         self.serf.queries.witness(clock: clocks.queries)
     }
@@ -45,6 +45,11 @@ extension Instance {
 
     /// Nothing here listens to events, but a ring in which they stop at our nodes would be torn for those who do.
     private mutating func onUserEvent(_ payload: [UInt8]) throws(WireError) {
+        // Before the work of looking whether it is new. A copy that comes later is taken in then.
+        guard !self.serf.eventsTaken.isSpent(self.now) else {
+            self.statistics.ignored += 1
+            return
+        }
         var reader = MessagePackReader(payload, range: 1..<payload.count)
         let limits = WireLimits.packet
         var time: UInt64 = 0
@@ -55,7 +60,7 @@ extension Instance {
         // Of a message that is changed a little on purpose the hash is another one altogether.
         let id = SHA256.hash(data: payload).prefix(8).reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
         let entry = SeenMessages.Entry(time: time, id: id)
-        guard self.serf.events.insert(entry) else { return }
+        guard self.serf.events.insert(entry), self.serf.eventsTaken.take(self.now) else { return }
         self.passOn(.event(entry), payload)
     }
 
@@ -70,7 +75,13 @@ extension Instance {
     // MARK: Answering
 
     private mutating func onQuery(_ query: SerfQuery, _ payload: [UInt8]) {
-        guard self.serf.queries.insert(.init(time: query.time, id: UInt64(query.id))) else { return }
+        guard !self.serf.queriesTaken.isSpent(self.now) else {
+            self.statistics.ignored += 1
+            return
+        }
+        guard self.serf.queries.insert(.init(time: query.time, id: UInt64(query.id))),
+            self.serf.queriesTaken.take(self.now)
+        else { return }
         if query.isForOthersToo { self.passOn(.query(time: query.time, id: query.id), payload) }
         guard SerfFilter.admit(query.filters, name: self.name, tags: self.tags),
             let asker = NodeAddress(bytes: query.address, port: query.port), self.answersQueries(of: asker)
@@ -100,6 +111,10 @@ extension Instance {
     }
 
     private mutating func answer(_ response: SerfQueryResponse, to asker: NodeAddress) {
+        guard self.settings.allowsPublicAddresses || self.serf.answers.take(self.now) else {
+            self.statistics.unanswered += 1
+            return
+        }
         self.send([Message.user(response.encoded()).encoded()], to: asker, peer: nil)
     }
 

@@ -7,8 +7,6 @@ struct SeenMessages: Sendable {
     }
 
     private static let timesMax: UInt64 = 512
-    /// Times beyond this are made up; agents that took them in would have their clocks begin anew.
-    private static let timeMax = UInt64.max / 2
     /// Messages of one time that are remembered; more are taken for seen.
     private static let idsMax = 32
 
@@ -23,12 +21,12 @@ struct SeenMessages: Sendable {
 
     /// Takes note that times below this one have been given.
     mutating func witness(clock: UInt64) {
-        if clock <= Self.timeMax { self.clock = max(self.clock, clock) }
+        if clock <= SerfClocks.timeMax { self.clock = max(self.clock, clock) }
     }
 
     /// - Returns: whether the message is new; not for one that is too old to tell, or of a time that is made up.
     mutating func insert(_ entry: Entry) -> Bool {
-        guard entry.time < Self.timeMax else { return false }
+        guard entry.time < SerfClocks.timeMax else { return false }
         self.witness(clock: entry.time + 1)
         guard entry.time >= self.clock - min(self.clock, Self.timesMax) else { return false }
         let index = entry.time % Self.timesMax

@@ -4,6 +4,9 @@
 /// They keep the clocks of our nodes together with those of agents, so that a node that was restarted still leaves, and
 /// asks, with times that agents take for news.
 struct SerfClocks: Equatable, Sendable {
+    /// Times beyond this are made up; agents that took them in would have their clocks begin anew.
+    static let timeMax = UInt64.max / 2
+
     var members: UInt64 = 0
     var events: UInt64 = 0
     var queries: UInt64 = 0

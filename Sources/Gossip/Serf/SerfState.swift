@@ -4,6 +4,11 @@ internal import NIOCore
 struct SerfState: Sendable {
     var queries = SeenMessages()
     var events = SeenMessages()
+    /// New ones that are taken in. Each goes to the whole ring, so that more, made up, would keep it from membership.
+    var queriesTaken = Allowance(most: 64)
+    var eventsTaken = Allowance(most: 64)
+    /// Where anybody can speak. One packet makes every node of a ring answer to the member that a query names.
+    var answers = Allowance(most: 8)
     /// The query of this node's own that is being answered; one at a time.
     var running: RunningQuery?
 }

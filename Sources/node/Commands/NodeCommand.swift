@@ -42,7 +42,8 @@ struct NodeCommandOptions: ParsableArguments {
         guard self.json else { return Output.write(text(), to: STDOUT_FILENO) }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        Output.write(String(decoding: try encoder.encode(answer), as: UTF8.self) + "\n", to: STDOUT_FILENO)
+        let text = String(decoding: try encoder.encode(answer), as: UTF8.self)
+        Output.write(text.escapedJSON + "\n", to: STDOUT_FILENO)
     }
 
     static func fail(_ reason: String) throws -> Never {

@@ -102,6 +102,9 @@ final class ControlServer: Sendable {
     ) async throws -> any Channel {
         let folder = path[..<(path.lastIndex(of: "/") ?? path.startIndex)]
         let temporary = "\(folder)/.\(getpid())"
+        guard temporary.utf8.count <= ControlDirectory.pathBytesMax else {
+            throw ControlFailure("\(path): the path of its folder is too long; name a shorter one")
+        }
         unlink(temporary)
         let desk = ControlDesk(answers: answers, loop: group.next())
         let channel = try await ServerBootstrap(group: group)

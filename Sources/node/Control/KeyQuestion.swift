@@ -82,7 +82,7 @@ extension KeyQuestion.Answer {
             case .list: "listed"
             }
         let done = self.members.count { $0.outcome == .done }
-        return "\(self.key ?? "") \(verb) at \(done) of \(self.members.count) members\n"
+        return "\((self.key ?? "").escaped) \(verb) at \(done) of \(self.members.count) members\n"
     }
 }
 

@@ -147,6 +147,65 @@ struct QueryTests {
         #expect(Self.sent(Self.feed(&instance, Self.message(fits))).count == 1)
     }
 
+    @Test("Of events and queries that are made up by the hundreds some are passed on in a second", arguments: [3, 4])
+    func flood(type: UInt8) {
+        var instance = Self.instance()
+        let message = { (id: Int) -> [UInt8] in
+            var query = Self.query("flood", id: UInt32(id), time: UInt64(100 + id / 16))
+            query.flags = 0
+            let payload = query.encoded()
+            return Message.user([type] + payload.dropFirst()).encoded()
+        }
+        let packet = { PacketCodec.encode($0.map(message), withCRC: false) }
+        let queued = instance.queue.count
+        let now = instance.now
+        _ = instance.onPacket(packet(0..<100), from: Self.peerAddress, now: now)
+        #expect(instance.queue.count == queued + 64)
+        #expect(instance.statistics.ignored == 36)
+        // What was not taken in is not taken for seen.
+        _ = instance.onPacket(packet(60..<100), from: Self.peerAddress, now: now + .seconds(1))
+        #expect(instance.queue.count == queued + 100)
+        #expect(instance.statistics.ignored == 36)
+    }
+
+    @Test("Where anybody can speak only so many queries are answered in a second", arguments: [false, true])
+    func answers(hasKeys: Bool) {
+        var instance = Self.instance(hasKeys: hasKeys)
+        let packet = { (ids: Range<UInt32>) in
+            let flags = SerfQuery.acknowledgeFlag | SerfQuery.noBroadcastFlag
+            return PacketCodec.encode(
+                ids.map { Self.message(Self.query("uptime", id: $0, flags: flags)).encoded() },
+                withCRC: false
+            )
+        }
+        let now = instance.now
+        var sent = Self.sent(instance.onPacket(packet(0..<12), from: Self.peerAddress, now: now))
+        #expect(sent.count == (hasKeys ? 12 : 8))
+        #expect(instance.statistics.unanswered == (hasKeys ? 0 : 4))
+        sent = Self.sent(instance.onPacket(packet(20..<22), from: Self.peerAddress, now: now + .seconds(1)))
+        #expect(sent.count == 2)
+    }
+
+    @Test("Intents of times that are made up are not passed on, and leave this node's own something above them")
+    func madeUpIntents() {
+        for time in [UInt64.max, UInt64.max / 2 + 1] {
+            var instance = Self.instance()
+            let intent = SerfIntent(kind: .leave, node: "peer", time: time)
+            #expect(Self.sent(Self.feed(&instance, .user(intent.encoded()))).isEmpty)
+            #expect(instance.statistics.ignored == 1)
+            instance.witness(userState: SerfClocks(members: time).userState)
+            #expect(instance.lamportTime == 0)
+            #expect(
+                Self.sent(Self.feed(&instance, .user(SerfIntent(kind: .leave, node: "peer", time: 5).encoded()))).count
+                    == 1
+            )
+        }
+        var instance = Self.instance()
+        instance.witness(userState: SerfClocks(members: UInt64.max / 2).userState)
+        instance.broadcastIntent(.leave)
+        #expect(instance.lamportTime == UInt64.max / 2)
+    }
+
     @Test("Messages that are not well-formed are counted")
     func malformed() {
         var instance = Self.instance()

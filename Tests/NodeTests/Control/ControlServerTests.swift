@@ -1,3 +1,4 @@
+import Foundation
 import NIOCore
 import NIOEmbedded
 import NIOPosix
@@ -113,7 +114,6 @@ struct ControlServerTests {
     func endless() async throws {
         try await Self.withServer { server, _ in
             signal(SIGPIPE, SIG_IGN)
-            signal(SIGPIPE, SIG_IGN)
             let endless = String(repeating: " ", count: ControlMessage.questionBytesMax + 1)
             // The server may close before all is written, which is an error, or after.
             let answer = try? await Self.raw(endless, to: server.path)
@@ -213,6 +213,12 @@ struct ControlServerTests {
             }
             #expect(failure?.description.contains("another process") == true)
             await first.stop()
+            let long = "\(directory)/" + String(repeating: "x", count: 100 - directory.utf8.count)
+            try ControlDirectory(path: long).prepare(userID: geteuid())
+            let refusal = await #expect(throws: ControlFailure.self) {
+                try await ControlServer.start(at: .path("\(long)/n"), name: "", answers: Self.answers)
+            }
+            #expect(refusal?.description.contains("too long") == true)
             await #expect(throws: ControlFailure.self) {
                 try await ControlServer.start(at: .path("\(directory)/no/n1.sock"), name: "", answers: Self.answers)
             }
@@ -305,5 +311,15 @@ struct MembersTableTests {
         #expect(lines[1].hasSuffix(#"0.25 ms     link=7947,role=a\u{a}b"#))
         #expect(lines.last == "" && lines.count == 5)
         #expect(lines[3].contains("health score is 2"))
+    }
+
+    @Test("nor does it as JSON, which says the same")
+    func json() throws {
+        let tags = ["role": "a\nb\u{9b}2J\u{7f}\u{202e}\u{e0001}é"]
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted]
+        let text = String(decoding: try encoder.encode(tags), as: UTF8.self).escapedJSON
+        #expect(text.hasSuffix(#": "a\nb\u009b2J\u007f\u202e\udb40\udc01é""# + "\n}"))
+        #expect(try JSONDecoder().decode([String: String].self, from: Data(text.utf8)) == tags)
     }
 }
