@@ -156,7 +156,7 @@ struct QueryTests {
             let payload = query.encoded()
             return Message.user([type] + payload.dropFirst()).encoded()
         }
-        let packet = { PacketCodec.encode($0.map(message), withCRC: false) }
+        let packet = { (ids: Range<Int>) in PacketCodec.encode(ids.map(message), withCRC: false) }
         let queued = instance.queue.count
         let now = instance.now
         _ = instance.onPacket(packet(0..<100), from: Self.peerAddress, now: now)
