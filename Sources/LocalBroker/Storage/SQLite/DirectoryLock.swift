@@ -1,0 +1,43 @@
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// Keeps other processes out of a data directory, which is made if it is not there. Ends with the process, however that
+/// ends.
+final class DirectoryLock: Sendable {
+    private let descriptor: CInt
+
+    /// - Throws: `StorageError` if another process holds it or the directory cannot be written to.
+    init(_ directory: String) throws(StorageError) {
+        if mkdir(directory, 0o750) != 0, errno != EEXIST {
+            throw .notUsable(path: directory, reason: Self.reason(errno))
+        }
+        self.descriptor = open(directory + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o640)
+        guard self.descriptor >= 0 else { throw .notUsable(path: directory, reason: Self.reason(errno)) }
+        guard flock(self.descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            let number = errno
+            close(self.descriptor)
+            throw number == EWOULDBLOCK
+                ? .inUse(path: directory) : .notUsable(path: directory, reason: Self.reason(number))
+        }
+    }
+
+    deinit {
+        close(self.descriptor)
+    }
+
+    private static func reason(_ number: CInt) -> String {
+        switch number {
+        case EACCES, EPERM: "it cannot be written to; give it to the user that the node runs as"
+        case ENOENT: "the directory that it is to be in does not exist"
+        case ENOTDIR: "it, or what it is in, is no directory"
+        case EROFS: "its file system is read-only"
+        case ENOSPC: "its file system is full"
+        default: String(cString: strerror(number))
+        }
+    }
+}
