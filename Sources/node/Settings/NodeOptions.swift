@@ -18,6 +18,7 @@ struct NodeOptions: ParsableArguments {
     @OptionGroup(title: "TLS") var tls: TLSOptions
     @OptionGroup(title: "Access") var access: AccessOptions
     @OptionGroup(title: "MQTT") var mqtt: ProtocolOptions
+    @OptionGroup(title: "Storage") var storage: StorageOptions
     @OptionGroup(title: "Limits") var limits: LimitOptions
     @OptionGroup(title: "Output") var output: OutputOptions
 
@@ -35,6 +36,7 @@ struct NodeOptions: ParsableArguments {
         }
         return conflicts + self.tls.conflicts + self.listenerConflicts + self.portConflicts
             + self.access.conflicts(given: given) + self.anonymousConflicts + self.limits.conflicts(given: given)
+            + self.storage.conflicts(given: given)
     }
 
     /// What holds for settings that have no value, because of others.

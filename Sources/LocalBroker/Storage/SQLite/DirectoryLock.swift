@@ -1,3 +1,5 @@
+import Synchronization
+
 #if canImport(Glibc)
 import Glibc
 #elseif canImport(Musl)
@@ -9,25 +11,34 @@ import Darwin
 /// Keeps other processes out of a data directory, which is made if it is not there. Ends with the process, however that
 /// ends.
 final class DirectoryLock: Sendable {
-    private let descriptor: CInt
+    /// Negative when it has been released.
+    private let descriptor: Mutex<CInt>
 
     /// - Throws: `StorageError` if another process holds it or the directory cannot be written to.
     init(_ directory: String) throws(StorageError) {
         if mkdir(directory, 0o750) != 0, errno != EEXIST {
             throw .notUsable(path: directory, reason: Self.reason(errno))
         }
-        self.descriptor = open(directory + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o640)
-        guard self.descriptor >= 0 else { throw .notUsable(path: directory, reason: Self.reason(errno)) }
-        guard flock(self.descriptor, LOCK_EX | LOCK_NB) == 0 else {
+        let descriptor = open(directory + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o640)
+        guard descriptor >= 0 else { throw .notUsable(path: directory, reason: Self.reason(errno)) }
+        self.descriptor = Mutex(descriptor)
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
             let number = errno
-            close(self.descriptor)
             throw number == EWOULDBLOCK
                 ? .inUse(path: directory) : .notUsable(path: directory, reason: Self.reason(number))
         }
     }
 
+    /// Lets others use the directory.
+    func release() {
+        self.descriptor.withLock { descriptor in
+            if descriptor >= 0 { close(descriptor) }
+            descriptor = -1
+        }
+    }
+
     deinit {
-        close(self.descriptor)
+        self.release()
     }
 
     private static func reason(_ number: CInt) -> String {

@@ -139,6 +139,7 @@ public final class SQLiteStorage: Storage {
     }
 
     public func close() async throws {
+        defer { self.lock.release() }
         do {
             try self.queue.close()
         } catch let error as DatabaseError {
