@@ -30,6 +30,7 @@ let cryptoExtras: Target.Dependency = .product(name: "CryptoExtras", package: "s
 let x509: Target.Dependency = .product(name: "X509", package: "swift-certificates")
 let swiftASN1: Target.Dependency = .product(name: "SwiftASN1", package: "swift-asn1")
 let jwtKit: Target.Dependency = .product(name: "JWTKit", package: "jwt-kit")
+let grdb: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 
 let package = Package(
@@ -46,6 +47,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-certificates", from: "1.19.0"),
         .package(url: "https://github.com/apple/swift-asn1", from: "1.7.0"),
         .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
@@ -56,7 +58,8 @@ let package = Package(
         .target(
             name: "LocalBroker",
             dependencies: [
-                "Protocol", nioCore, nioPosix, nioTLS, nioSSL, x509, swiftASN1, crypto, cryptoExtras, jwtKit, logging,
+                "Protocol", nioCore, nioPosix, nioTLS, nioSSL, x509, swiftASN1, crypto, cryptoExtras, jwtKit, grdb,
+                logging,
             ],
             swiftSettings: settings
         ),
@@ -84,7 +87,7 @@ let package = Package(
             dependencies: [
                 "LocalBroker", "Protocol", nioCore, nioPosix, nioEmbedded, nioSSL, nioHTTP1, nioWebSocket, x509,
                 swiftASN1,
-                crypto, jwtKit, logging,
+                crypto, jwtKit, grdb, logging,
             ],
             swiftSettings: settings
         ),

@@ -73,4 +73,4 @@ offered() {
 }
 
 # What building needs beyond Swift itself. pkg-config tells the package manager where libzstd is.
-build_packages=(libzstd-dev pkg-config)
+build_packages=(libzstd-dev libsqlite3-dev pkg-config)

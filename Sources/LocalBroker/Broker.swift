@@ -15,6 +15,9 @@ public final class Broker: Sendable {
     let shared: BrokerShared
     let shards: [NIOLoopBound<Shard>]
     private let group: MultiThreadedEventLoopGroup
+    /// The number of this life of the broker: higher than that of any one before, where that was stored.
+    package let incarnation: UInt64
+    private let storage: (host: BrokerStorage, task: Task<Void, Never>)?
     private let shardIndices: [ObjectIdentifier: Int]
     private let listeners = NIOLockedValueBox<[BoundListener]>([])
 
@@ -23,8 +26,16 @@ public final class Broker: Sendable {
         let channel: any Channel
     }
 
-    private init(shared: BrokerShared, shards: [NIOLoopBound<Shard>], group: MultiThreadedEventLoopGroup) {
+    private init(
+        shared: BrokerShared,
+        shards: [NIOLoopBound<Shard>],
+        group: MultiThreadedEventLoopGroup,
+        storage: BrokerStorage?,
+        incarnation: UInt64
+    ) {
         self.shared = shared
+        self.incarnation = incarnation
+        self.storage = storage.map { storage in (storage, Task { await storage.run(shared.mailboxes) }) }
         self.shards = shards
         self.group = group
         self.shardIndices = Dictionary(
@@ -49,15 +60,23 @@ public final class Broker: Sendable {
 
     /// Makes a broker that does not listen yet: what must be there before clients come is set up in between.
     ///
-    /// - Throws: `BrokerError` if a file cannot be used.
+    /// - Throws: `BrokerError` if a file cannot be used, or the storage.
     package static func make(configuration: BrokerConfiguration) async throws -> Broker {
         var configuration = configuration
         configuration.maximumQueuedBytes = min(configuration.maximumQueuedBytes, BrokerConfiguration.bytesMax)
         let access = try AccessControl(configuration)
-        let count = min(max(configuration.shards ?? BrokerConfiguration.defaultShards, 1), 64)
+        let startMilliseconds = BrokerShared.wallClock()
+        let storage = try await BrokerStorage.open(configuration, nowMilliseconds: startMilliseconds)
+        let count = configuration.shardCount
         let group = MultiThreadedEventLoopGroup(numberOfThreads: count)
         let loops = Array(group.makeIterator())
-        let shared = BrokerShared(configuration: configuration, access: access, eventLoops: loops)
+        let shared = BrokerShared(
+            configuration: configuration,
+            access: access,
+            storage: storage?.writer,
+            eventLoops: loops
+        )
+        try await storage?.loadRetained(into: shared, nowMilliseconds: startMilliseconds)
         access.watchFiles(shared.reloader) { [mailboxes = shared.mailboxes] in
             for mailbox in mailboxes { mailbox.post(.command { $0.rejudgeClients() }) }
         }
@@ -74,6 +93,7 @@ public final class Broker: Sendable {
         shared.routes.limitSteps(changesMax: 1000) {
             loops[0].scheduleTask(in: .microseconds(50)) { shared.routes.poll() }
         }
+        try await storage?.loadSessions(into: shards, shared, nowMilliseconds: startMilliseconds)
         try await loops[0].submit {
             MemoryWatch(shared: shared, eventLoop: loops[0], residentBytes: ProcessMemory.residentBytes)?.sample()
         }.get()
@@ -81,7 +101,13 @@ public final class Broker: Sendable {
             NIOThreadPool.singleton.runIfActive(eventLoop: loops[0]) { shared.reloader.check(always: false) }
         }
         try await Self.publishStatus(shards: shards, shared: shared)
-        return Broker(shared: shared, shards: shards, group: group)
+        return Broker(
+            shared: shared,
+            shards: shards,
+            group: group,
+            storage: storage,
+            incarnation: storage?.incarnation ?? startMilliseconds
+        )
     }
 
     /// Opens the configured listeners. Who connects waits until `acceptClients`.
@@ -240,6 +266,14 @@ public final class Broker: Sendable {
     public func stop() async {
         await self.closeClients()
         await self.shared.access.stop()
+        if let storage = self.storage {
+            // By then the shards have what they had for each other, and have handed it in.
+            for _ in 0..<2 {
+                for shard in self.shards { await self.onLoop(shard) { $0.handInJournal() } }
+            }
+            storage.host.close()
+            await storage.task.value
+        }
         do {
             try await self.group.shutdownGracefully()
         } catch {
@@ -271,6 +305,8 @@ public enum BrokerError: Error, CustomStringConvertible {
     case cannotListen(host: String, port: Int, reason: String)
     /// A file that the configuration names cannot be read or is wrong.
     case cannotUse(what: String, reason: String)
+    /// What is stored cannot be read, or nothing be stored.
+    case cannotStore(reason: String)
     /// A certificate, a key or an authority of a listener cannot be used.
     case cannotSecure(listener: String, reason: String)
 
@@ -280,6 +316,7 @@ public enum BrokerError: Error, CustomStringConvertible {
         case .cannotListen(let host, let port, let reason):
             "cannot listen for MQTT clients on \(host):\(port): \(reason)"
         case .cannotUse(let what, let reason): "cannot use the \(what): \(reason)"
+        case .cannotStore(let reason): reason
         case .cannotSecure(let listener, let reason):
             "cannot secure the listener \(listener): \(reason)"
         }

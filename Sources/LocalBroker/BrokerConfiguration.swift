@@ -68,6 +68,10 @@ public struct BrokerConfiguration: Sendable {
     public var connectTimeoutSeconds = 10
     /// The longest session expiry interval granted, in seconds; `UInt32.max` for no limit.
     public var maximumSessionExpiry = UInt32.max
+    /// Where sessions and retained messages are kept, so that a later broker has them.
+    public var storage = StorageChoice.none
+    /// When what is stored must be on the disk.
+    public var storageSync = StorageSync.always
     /// Who may connect, and what clients may do.
     public var access = AccessConfiguration()
     /// Whether clients may connect from addresses that are neither loopback nor private where `access` authenticates nobody
@@ -80,6 +84,9 @@ public struct BrokerConfiguration: Sendable {
 
     /// The most that a size in bytes may be: 1 TiB, of which sums do not overflow.
     package static let bytesMax = 1 << 40
+
+    /// How many event loops it makes.
+    var shardCount: Int { min(max(self.shards ?? Self.defaultShards, 1), 64) }
 
     static let defaultShards = max(1, System.coreCount / 2)
 

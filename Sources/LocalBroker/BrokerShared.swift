@@ -26,6 +26,8 @@ final class BrokerShared: Sendable {
     let observer = Mutex<(any BrokerObserver)?>(nil)
     /// Files that are read again when they change.
     let reloader: FileReloader
+    /// Nil where nothing outlives the process.
+    let storage: StorageWriter?
     /// Who may connect and what they may do.
     let access: AccessControl
     let admission: Admission
@@ -34,6 +36,8 @@ final class BrokerShared: Sendable {
     /// The memory mark in bytes; 0 where there is none. And how often memory went above it.
     let memoryMarkBytes = Atomic<Int>(0)
     let memoryAlarms = Atomic<UInt64>(0)
+    /// The highest number that a stored session has had.
+    let lastSessionNumber = Atomic<UInt64>(0)
     private let clock = Mutex(HybridClock())
     /// Part of every client identifier this process assigns, so that two nodes never assign the same one.
     private let assignedPrefix: String
@@ -41,10 +45,16 @@ final class BrokerShared: Sendable {
 
     var shardCount: Int { self.mailboxes.count }
 
-    init(configuration: BrokerConfiguration, access: AccessControl, eventLoops: [any EventLoop]) {
+    init(
+        configuration: BrokerConfiguration,
+        access: AccessControl,
+        storage: StorageWriter?,
+        eventLoops: [any EventLoop]
+    ) {
         var generator = SystemRandomNumberGenerator()
         self.configuration = configuration
         self.access = access
+        self.storage = storage
         self.reloader = FileReloader(logger: configuration.logger)
         self.admission = Admission(configuration)
         self.flapping = Mutex(configuration.flapLimit.map { FlapDetector($0) })
@@ -54,7 +64,8 @@ final class BrokerShared: Sendable {
             limits: RetainedLimits(
                 countMax: configuration.maximumRetainedMessages,
                 bytesMax: configuration.maximumRetainedBytes
-            )
+            ),
+            notesRemovals: storage != nil
         )
         self.assignedPrefix = "dunlin-" + String(generator.next() as UInt64, radix: 36) + "-"
     }
@@ -72,6 +83,11 @@ final class BrokerShared: Sendable {
     /// A client identifier for a client that brought none. [MQTT-3.1.3-6]
     func makeClientID() -> String {
         self.assignedPrefix + "\(self.assignedCount.add(1, ordering: .relaxed).newValue)"
+    }
+
+    /// A number for a session that is stored, which none before it had.
+    func makeSessionNumber() -> UInt64 {
+        self.lastSessionNumber.add(1, ordering: .relaxed).newValue
     }
 
     /// The wall clock, in milliseconds since the Unix epoch.

@@ -16,7 +16,6 @@ import Darwin
 struct NodeProcess {
     let options: NodeOptions
     let name: String
-    private let bootEpoch: UInt64
     let logger: Logger
     /// Yields what the node cannot go on with.
     private let fatalErrors = AsyncStream.makeStream(of: NodeError.self)
@@ -24,10 +23,6 @@ struct NodeProcess {
     init(_ options: NodeOptions) {
         self.options = options
         self.name = options.cluster.name ?? Self.defaultName(bind: options.addresses.bind?.host)
-        // A later start must have a higher number, also after a reboot: milliseconds since the Unix epoch.
-        var time = timespec()
-        clock_gettime(CLOCK_REALTIME, &time)
-        self.bootEpoch = UInt64(time.tv_sec) * 1000 + UInt64(time.tv_nsec) / 1_000_000
         self.logger = Logger(label: "dunlin")
     }
 
@@ -56,7 +51,10 @@ struct NodeProcess {
         var control: ControlServer?
         do {
             if case .number(let port) = self.options.addresses.linkPort, self.options.addresses.gossipPort != .off {
-                cluster = try await ClusterService.start(broker: broker, configuration: self.cluster(port: port))
+                cluster = try await ClusterService.start(
+                    broker: broker,
+                    configuration: self.cluster(port: port, bootEpoch: broker.incarnation)
+                )
             }
             try await broker.bindListeners()
             if case .number(let port) = self.options.addresses.gossipPort {
@@ -78,10 +76,10 @@ struct NodeProcess {
     /// Without `--bind` every address, of both families where the host has both.
     private var bindHost: String { self.options.addresses.bind?.host ?? NodeOptions.anyAddress }
 
-    private func cluster(port: Int) -> ClusterConfiguration {
+    private func cluster(port: Int, bootEpoch: UInt64) -> ClusterConfiguration {
         var configuration = ClusterConfiguration(
             name: self.name,
-            bootEpoch: self.bootEpoch,
+            bootEpoch: bootEpoch,
             logger: Logger(label: "dunlin.cluster")
         )
         configuration.bindHost = self.bindHost
@@ -118,7 +116,7 @@ struct NodeProcess {
             },
             tags: tags,
             profile: self.options.cluster.gossipProfile.profile,
-            bootEpoch: self.bootEpoch,
+            bootEpoch: broker.incarnation,
             packetBytesMax: self.options.cluster.gossipMtu,
             compresses: self.options.cluster.gossipCompress,
             keyRing: keyRing,

@@ -189,6 +189,7 @@ extension Shard {
         for filter in removed {
             session.state.subscriptions[FilterKey(filter)] = nil
             session.state.filterBytes -= filter.count
+            self.forgetSubscription(filter, of: session)
             if let share = session.state.shares.number(of: filter), !session.state.log.holds(share: share) {
                 session.state.shares.release(filter)
             }

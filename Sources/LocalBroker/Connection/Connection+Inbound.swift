@@ -115,7 +115,7 @@ extension Connection {
             self.shard.publish(message, from: self, publisher: session, scope: .everyone)
         case .atLeastOnce:
             if self.shard.publish(message, from: self, publisher: session, scope: .everyone) {
-                self.acknowledge(.pubAck, publish.packetID, .success)
+                self.acknowledgeStored(.pubAck, publish.packetID)
             } else {
                 self.refuse(publish, .quotaExceeded, Self.retainedStoreIsFull)
             }
@@ -139,7 +139,9 @@ extension Connection {
         _ session: Session
     ) throws(ProtocolError) {
         guard !session.state.received.contains(publish.packetID) else {
-            self.acknowledge(.pubRec, publish.packetID, .success)
+            // It may be the first answer that could not be given before, because nothing could be stored.
+            self.shard.isStorageAwaited = self.shard.shared.storage != nil
+            self.acknowledgeStored(.pubRec, publish.packetID)
             return
         }
         guard session.state.received.count < self.receivedLimit else {
@@ -156,7 +158,8 @@ extension Connection {
             return
         }
         _ = session.state.received.insert(publish.packetID)
-        self.acknowledge(.pubRec, publish.packetID, .success)
+        self.shard.storeReceipt(publish.packetID, of: session)
+        self.acknowledgeStored(.pubRec, publish.packetID)
     }
 
     private static let retainedStoreIsFull = "no more retained messages can be kept"
@@ -196,7 +199,12 @@ extension Connection {
         let kind: AckKind = publish.qos == .atLeastOnce ? .pubAck : .pubRec
         guard self.version == .v5 else {
             if kind == .pubRec { _ = self.session?.state.received.insert(publish.packetID) }
-            self.acknowledge(kind, publish.packetID, .success)
+            self.shard.isStorageAwaited = false
+            self.acknowledgeStored(kind, publish.packetID)
+            return
+        }
+        guard self.held == nil else {
+            self.hold(kind, publish.packetID, reason, explanation, isAwaited: false)
             return
         }
         self.answer(
@@ -230,7 +238,7 @@ extension Connection {
     }
 
     /// Tells the client what became of a message. MQTT 3 has no way to refuse one: there it is acknowledged and dropped.
-    private func acknowledge(_ kind: AckKind, _ packetID: UInt16, _ reason: ReasonCode) {
+    func acknowledge(_ kind: AckKind, _ packetID: UInt16, _ reason: ReasonCode) {
         let version = self.version
         self.append { ShortPackets.write(kind, packetID: packetID, reason: reason, version: version, into: &$0) }
     }
@@ -246,7 +254,12 @@ extension Connection {
         case .pubRec:
             let isError = ack.reason.isError
             if session.state.log.onReceived(ack.packetID, isError: isError) {
-                if isError { self.pump() } else { self.acknowledge(.pubRel, ack.packetID, .success) }
+                self.shard.storeChanges(of: session)
+                if isError {
+                    self.pump()
+                } else {
+                    self.release(ack.packetID, isStored: session.state.storedNumber != 0)
+                }
             } else if !isError {
                 self.acknowledge(.pubRel, ack.packetID, .packetIdentifierNotFound)
             }
@@ -254,8 +267,26 @@ extension Connection {
             if session.state.log.onComplete(ack.packetID) { self.pump() }
         case .pubRel:
             let isKnown = session.state.received.remove(ack.packetID)
-            self.acknowledge(.pubComp, ack.packetID, isKnown ? .success : .packetIdentifierNotFound)
+            self.complete(ack.packetID, isKnown: isKnown, session)
         }
+    }
+
+    /// That the client has a stored message must be stored before the client forgets it, or it would get it twice.
+    func release(_ packetID: UInt16, isStored: Bool) {
+        if isStored {
+            self.hold(.pubRel, packetID, .success, nil, isAwaited: true)
+        } else {
+            self.acknowledge(.pubRel, packetID, .success)
+        }
+    }
+
+    /// A stored identifier must be forgotten before the client may use it again: what it sends with it then is another
+    /// message.
+    private func complete(_ packetID: UInt16, isKnown: Bool, _ session: Session) {
+        let reason: ReasonCode = isKnown ? .success : .packetIdentifierNotFound
+        guard session.state.storedNumber != 0 else { return self.acknowledge(.pubComp, packetID, reason) }
+        if isKnown { self.shard.forgetReceipt(packetID, of: session) }
+        self.hold(.pubComp, packetID, reason, nil, isAwaited: true)
     }
 
     // MARK: DISCONNECT

@@ -89,6 +89,7 @@ extension Connection {
         while self.isTaking, session.state.log.canSend(window: session.window) {
             session.state.log.sendNext { entry, record in self.send(entry, record, isDuplicate: false) }
         }
+        self.shard.storeChanges(of: session)
         if !session.state.retained.isEmpty { self.pumpRetained() }
     }
 
@@ -96,7 +97,7 @@ extension Connection {
     /// the message counts as delivered. [MQTT-3.1.2-25]
     private func sendAgain(_ entry: OutboundLog.Entry, _ record: UnsafeRawBufferPointer) -> Bool {
         guard entry.state == .awaitingComplete else { return self.send(entry, record, isDuplicate: true) }
-        self.append { ShortPackets.write(.pubRel, packetID: entry.packetID, version: self.version, into: &$0) }
+        self.release(entry.packetID, isStored: entry.message != 0)
         return true
     }
 

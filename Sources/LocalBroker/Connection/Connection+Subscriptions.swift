@@ -40,6 +40,7 @@ extension Connection {
                 ),
                 subscriptionIdentifier: subscribe.subscriptionIdentifier
             )
+            route.options.isStored = session.state.storedNumber != 0
             if isShared {
                 guard let share = session.state.shares.assign(filter) else {
                     reasons.append(.quotaExceeded)
@@ -50,6 +51,7 @@ extension Connection {
             let held = HeldSubscription(options: route.options, identifier: route.subscriptionIdentifier)
             let isNew = session.state.subscriptions.updateValue(held, forKey: FilterKey(filter)) == nil
             if isNew { session.state.filterBytes += filter.count }
+            self.shard.storeSubscription(filter, held, of: session)
             // A shared subscription gets no retained messages. (MQTT 5, section 4.8.2)
             if !isShared, request.retainHandling == .send || (request.retainHandling == .sendIfNew && isNew) {
                 retained.append(operations.count)
@@ -61,7 +63,8 @@ extension Connection {
         self.clientAccess?.releaseHeld()
         session.wasSubscribed = session.wasSubscribed || !operations.isEmpty
         let packetID = subscribe.packetID
-        self.apply(operations, waitsForPeers: true) { connection in
+        let promise = self.promise(of: session, operations)
+        self.apply(operations, waitsForPeers: true, promise: promise) { connection in
             connection.answer {
                 ShortPackets.writeSubAck(packetID: packetID, reasons: reasons, version: connection.version, into: &$0)
             }
@@ -101,13 +104,14 @@ extension Connection {
             if isKnown {
                 session.state.filterBytes -= filter.count
                 operations.append(.unsubscribe(filter: filter, session.subscriberID))
+                self.shard.forgetSubscription(filter, of: session)
             }
             if let share = session.state.shares.number(of: filter), !session.state.log.holds(share: share) {
                 session.state.shares.release(filter)
             }
             reasons.append(isKnown ? .success : .noSubscriptionExisted)
         }
-        self.apply(operations) { connection in
+        self.apply(operations, promise: self.promise(of: session, operations)) { connection in
             // What is retained there is not wanted any more either. [MQTT-3.10.4-2]
             if let session = connection.session, !session.state.retained.isEmpty {
                 let unwanted = Set(filters)
@@ -156,25 +160,43 @@ extension Connection {
         return self.maySubscribe(to: filter) ? nil : .notAuthorized
     }
 
-    /// Hands route changes in and goes on, on this loop, when they are visible to all: to this node's shards, and if asked
-    /// for to its peers, so that after SUBACK a publish at any node is delivered.
+    /// What an answer to a change of a session's subscriptions waits for where they are stored.
+    private func promise(of session: Session, _ operations: [RouteOperation]) -> StoragePromise? {
+        guard session.state.storedNumber != 0, !operations.isEmpty else { return nil }
+        return self.shard.awaitStorage(for: self)
+    }
+
+    /// Goes on when all is stored that the promise was made for, however often that must be tried: there is no way to say
+    /// that it is not.
+    private func goOn(after promise: StoragePromise?, _ body: @escaping (Connection) -> Void) {
+        guard self.isOpen else { return }
+        switch promise?.outcome {
+        case .open?: promise?.afterwards.append { self.goOn(after: promise, body) }
+        case .failed?: self.goOn(after: self.shard.awaitStorage(for: self), body)
+        case .stored?, nil: body(self)
+        }
+    }
+
+    /// Hands route changes in and goes on, on this loop, when they are stored as promised and visible to all: to this node's
+    /// shards, and if asked for to its peers, so that after SUBACK a publish at any node is delivered.
     private func apply(
         _ operations: [RouteOperation],
         waitsForPeers: Bool = false,
+        promise: StoragePromise?,
         then body: @escaping (Connection) -> Void
     ) {
         guard !operations.isEmpty else {
             body(self)
             return
         }
-        let bound = NIOLoopBound((connection: self, body: body), eventLoop: self.shard.eventLoop)
+        let bound = NIOLoopBound((connection: self, promise: promise, body: body), eventLoop: self.shard.eventLoop)
         let shared = self.shard.shared
         let mailbox = shared.mailboxes[self.shard.index]
         let goOn: @Sendable () -> Void = {
             mailbox.post(
                 .command { _ in
-                    let (connection, body) = bound.value
-                    if connection.isOpen { body(connection) }
+                    let (connection, promise, body) = bound.value
+                    connection.goOn(after: promise, body)
                 }
             )
         }

@@ -49,6 +49,8 @@ final class Connection: ChannelInboundHandler {
     /// QoS 2 messages of the client that may be unreleased. MQTT 3 knows no limit but the number of identifiers; what an
     /// earlier connection left does not count. [MQTT-3.3.4-7]
     var receivedLimit = Int.max
+    /// Nil where no answer waits for another.
+    @exclusivity(unchecked) var held: HeldAnswers?
     /// Noted for the end of the tick.
     var isDirty = false
 
@@ -380,6 +382,7 @@ final class Connection: ChannelInboundHandler {
         self.login.take()?.task?.cancel()
         self.clientAccess?.exchangeTask?.cancel()
         self.outbound = ByteBuffer()
+        self.held = nil
         let will = self.will.take()
         if let session = self.session.take() { self.shard.onDisconnected(session, will: will) }
     }

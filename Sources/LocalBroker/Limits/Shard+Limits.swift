@@ -68,6 +68,7 @@ extension Shard {
         case .dropOldest:
             while session.state.log.dropOldestWaiting() {
                 self.statistics.droppedQueueFull += 1
+                self.storeChanges(of: session)
                 session.connection?.logDrop("its queue is full")
                 if self.hasRoom(for: size, in: session) { return true }
             }

@@ -1,3 +1,9 @@
+/// That nothing is left of a topic: its tombstone is over.
+struct RetainedRemoval: Sendable, Equatable {
+    var topic: [UInt8]
+    var stamp: HybridTimestamp
+}
+
 /// What the retained store guards with its lock.
 ///
 /// A topic has a slot from its first entry to its last. Two ordered indexes hold slots: by topic, for matching and
@@ -22,9 +28,18 @@ struct RetainedState {
     private(set) var tombstoneCount = 0
     private(set) var bytes = 0
     private var expiringCount = 0
+    /// Topics of which nothing is left, with the stamp of the last value; nil where nobody asks for them.
+    private var removals: [RetainedRemoval]?
 
-    init(limits: RetainedLimits) {
+    init(limits: RetainedLimits, notesRemovals: Bool) {
         self.limits = limits
+        self.removals = notesRemovals ? [] : nil
+    }
+
+    mutating func takeRemovals() -> [RetainedRemoval] {
+        guard let removals = self.removals else { return [] }
+        self.removals = []
+        return removals
     }
 
     // MARK: Lookup
@@ -170,6 +185,7 @@ struct RetainedState {
         }
         self.slots[Int(slot)] = nil
         self.freeSlots.append(slot)
+        self.removals?.append(RetainedRemoval(topic: entry.topic, stamp: entry.stamp))
         self.account(entry, by: -1)
     }
 

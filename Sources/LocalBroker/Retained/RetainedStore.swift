@@ -14,8 +14,9 @@ package final class RetainedStore: Sendable {
 
     private let state: Mutex<RetainedState>
 
-    package init(limits: RetainedLimits = RetainedLimits()) {
-        self.state = Mutex(RetainedState(limits: limits))
+    /// - Parameter notesRemovals: `takeRemovals` is called now and then.
+    package init(limits: RetainedLimits = RetainedLimits(), notesRemovals: Bool = false) {
+        self.state = Mutex(RetainedState(limits: limits, notesRemovals: notesRemovals))
     }
 
     /// Messages held, tombstones not counted.
@@ -66,6 +67,11 @@ package final class RetainedStore: Sendable {
     @discardableResult
     package func purge(nowMilliseconds: UInt64, limit: Int = 1024) -> Bool {
         self.state.withLock { $0.purge(nowMilliseconds: nowMilliseconds, limit: limit) }
+    }
+
+    /// What has been removed since the last call.
+    func takeRemovals() -> [RetainedRemoval] {
+        self.state.withLock { $0.takeRemovals() }
     }
 
     // MARK: Looking

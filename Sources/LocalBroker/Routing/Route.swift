@@ -1,6 +1,6 @@
 /// The options of one subscription, packed as the routes carry them.
 package struct SubscriptionOptions: Hashable, Sendable {
-    /// Bits 0–1 QoS, bit 2 No Local, bit 3 Retain As Published.
+    /// Bits 0–1 QoS, bit 2 No Local, bit 3 Retain As Published, bit 4 that the session is stored.
     package var rawValue: UInt8
 
     package init(rawValue: UInt8) {
@@ -20,6 +20,12 @@ package struct SubscriptionOptions: Hashable, Sendable {
 
     /// [MQTT-3.3.1-13]: the RETAIN flag is handed on as it was published.
     package var retainAsPublished: Bool { self.rawValue & 0b1000 != 0 }
+
+    /// Messages at QoS 1 and 2 are stored before they are acknowledged to their publisher.
+    var isStored: Bool {
+        get { self.rawValue & 0b1_0000 != 0 }
+        set { self.rawValue = self.rawValue & 0b1111 | (newValue ? 0b1_0000 : 0) }
+    }
 }
 
 /// One receiver of one filter. Sixteen bytes, so that the receivers of a filter are walked as a plain array.

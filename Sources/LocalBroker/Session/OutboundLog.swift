@@ -26,28 +26,46 @@ struct OutboundLog: Sendable {
         /// The number of the shared subscription the session took it for; 0 where it is not one.
         var share: UInt16
         var subscriptionIdentifier: UInt32
+        /// The number by which the message is stored; 0 where it is not.
+        var message: UInt64 = 0
+    }
+
+    /// What became of a stored message.
+    enum Change: Sendable {
+        case finished(message: UInt64)
+        /// The client has it, and PUBCOMP is due.
+        case received(Entry)
     }
 
     /// A queue that has come so far is likely to grow on; it is given a buffer that does so without being copied.
     private static let largeBytes = 16 * 1024
 
     /// Entries from the oldest unfinished one; the first `inFlight` have been sent.
-    private var entries: CircularBuffer<Entry>
-    private(set) var inFlight = 0
-    private var unfinishedInFlight = 0
+    var entries: CircularBuffer<Entry>
+    var inFlight = 0
+    var unfinishedInFlight = 0
     /// After a reconnect: the place of the next entry in flight that has not been sent again. At the end of what is in
     /// flight when there is none.
-    private var resendIndex = 0
+    var resendIndex = 0
     /// Unfinished entries from `resendIndex` on: this connection has not seen them.
     private var unsentAgain = 0
-    private var bytes = ByteBuffer()
+    var bytes = ByteBuffer()
     /// Entries between those in flight and those that wait whose message was dropped.
-    private var dropped = 0
+    var dropped = 0
     /// Bytes of the entries that were not dropped.
-    private var heldBytes = 0
+    var heldBytes = 0
     /// The log position of the first byte in `bytes`.
-    private var base: UInt64 = 0
-    private var lastPacketID: UInt16 = 0
+    var base: UInt64 = 0
+    var lastPacketID: UInt16 = 0
+    /// The highest number of a message that was stored. Numbers rise in the order of the log.
+    var lastMessage: UInt64 = 0
+    /// QoS 2 messages up to this number may be sent: if the broker forgot one that was sent, the client would get it twice.
+    /// [MQTT-4.3.3-10]
+    var storedThrough: UInt64 = 0
+    /// Messages with an identifier have been dropped behind those in flight.
+    private var hasGaps = false
+    /// What is to be stored of it. Only of messages that are stored.
+    private(set) var changes: [Change] = []
 
     init() {
         self.entries = CircularBuffer(initialCapacity: 1)
@@ -69,7 +87,8 @@ struct OutboundLog: Sendable {
         qos: QoS,
         retain: Bool,
         subscriptionIdentifier: UInt32,
-        share: UInt16 = 0
+        share: UInt16 = 0,
+        storedAs number: UInt64 = 0
     ) {
         let start = self.bytes.writerIndex - self.bytes.readerIndex
         if start > Self.largeBytes, self.bytes.storageCapacity < ProcessMemory.largeBlockBytes {
@@ -78,16 +97,30 @@ struct OutboundLog: Sendable {
         MessageRecord.append(message, qos: qos, to: &self.bytes)
         let length = self.bytes.writerIndex - self.bytes.readerIndex - start
         self.heldBytes += length
-        self.entries.append(
-            Entry(
-                offset: self.base + UInt64(start),
-                length: UInt32(length),
-                qos: qos,
-                retain: retain,
-                share: share,
-                subscriptionIdentifier: subscriptionIdentifier
-            )
+        var entry = Entry(
+            offset: self.base + UInt64(start),
+            length: UInt32(length),
+            qos: qos,
+            retain: retain,
+            share: share,
+            subscriptionIdentifier: subscriptionIdentifier
         )
+        if number != 0 { self.setNumber(number, of: &entry) }
+        self.entries.append(entry)
+    }
+
+    /// A stored message has its packet identifier from the beginning, so that sending it is nothing to be stored.
+    mutating func setNumber(_ number: UInt64, of entry: inout Entry) {
+        assert(number > self.lastMessage, "numbers rise")
+        self.lastMessage = number
+        entry.message = number
+        entry.packetID = self.nextPacketID()
+    }
+
+    /// In sequence, so those in flight differ, and are found without a search.
+    private mutating func nextPacketID() -> UInt16 {
+        self.lastPacketID = self.lastPacketID == .max ? 1 : self.lastPacketID + 1
+        return self.lastPacketID
     }
 
     /// Whether the next waiting message may be sent to a client that takes `window` unfinished ones.
@@ -97,6 +130,19 @@ struct OutboundLog: Sendable {
     func canSend(window: Int) -> Bool {
         self.waitingCount > 0 && self.unfinishedInFlight < window && self.unsentAgain == 0
             && self.inFlight < min(max(1024, 2 * window), 65_534)
+            && (self.lastMessage <= self.storedThrough || self.isNextStored)
+            && (!self.hasGaps || self.isNextUnique)
+    }
+
+    /// Packet identifiers that were given to messages which have been dropped since may have come round.
+    private var isNextUnique: Bool {
+        let next = self.entry(self.inFlight + self.dropped).packetID
+        return next == 0 || !self.entries.prefix(self.inFlight).contains { $0.packetID == next && $0.state != .done }
+    }
+
+    private var isNextStored: Bool {
+        let entry = self.entry(self.inFlight + self.dropped)
+        return entry.qos != .exactlyOnce || entry.message <= self.storedThrough
     }
 
     /// Takes the next waiting message into flight: gives it a packet identifier and hands it out to be sent.
@@ -111,8 +157,7 @@ struct OutboundLog: Sendable {
         self.inFlight += 1
         self.resendIndex = self.inFlight
         self.unfinishedInFlight += 1
-        self.lastPacketID = self.lastPacketID == .max ? 1 : self.lastPacketID + 1
-        self.entries[index].packetID = self.lastPacketID
+        if self.entries[index].packetID == 0 { self.entries[index].packetID = self.nextPacketID() }
         self.entries[index].state = self.entries[index].qos == .atLeastOnce ? .awaitingAck : .awaitingReceived
         let entry = self.entries[index]
         var isSent = true
@@ -136,6 +181,7 @@ struct OutboundLog: Sendable {
                 self.finish(index)
             } else {
                 self.entries[index].state = .awaitingComplete
+                if self.entries[index].message != 0 { self.changes.append(.received(self.entries[index])) }
             }
             return true
         case .awaitingComplete: return !isError
@@ -183,7 +229,7 @@ struct OutboundLog: Sendable {
         if !isSent { self.finish(index) }
     }
 
-    private func entry(_ offset: Int) -> Entry {
+    func entry(_ offset: Int) -> Entry {
         self.entries[self.entries.index(self.entries.startIndex, offsetBy: offset)]
     }
 
@@ -206,6 +252,10 @@ struct OutboundLog: Sendable {
         let index = self.entries.index(self.entries.startIndex, offsetBy: self.inFlight + self.dropped)
         self.heldBytes -= Int(self.entries[index].length)
         self.entries[index].state = .done
+        if self.entries[index].message != 0 {
+            self.changes.append(.finished(message: self.entries[index].message))
+            self.hasGaps = true
+        }
         self.dropped += 1
         let waste = self.bytes.readableBytes - self.heldBytes
         if self.inFlight == 0 {
@@ -232,6 +282,16 @@ struct OutboundLog: Sendable {
         self.dropped = 0
     }
 
+    // MARK: Storing
+
+    var hasChanges: Bool { !self.changes.isEmpty }
+
+    /// What is to be stored since the last call.
+    mutating func takeChanges() -> [Change] {
+        defer { self.changes = [] }
+        return self.changes
+    }
+
     // MARK: Shared subscriptions
 
     /// Whether any message was taken for this shared subscription and is not finished.
@@ -248,7 +308,7 @@ struct OutboundLog: Sendable {
         }
     }
 
-    private func withBytes(of entry: Entry, _ body: (UnsafeRawBufferPointer) -> Void) {
+    func withBytes(of entry: Entry, _ body: (UnsafeRawBufferPointer) -> Void) {
         let start = Int(entry.offset - self.base)
         self.bytes.withUnsafeReadableBytes { all in
             body(UnsafeRawBufferPointer(rebasing: all[start..<(start + Int(entry.length))]))
@@ -257,6 +317,9 @@ struct OutboundLog: Sendable {
 
     private mutating func finish(_ index: CircularBuffer<Entry>.Index) {
         self.entries[index].state = .done
+        if self.entries[index].message != 0 {
+            self.changes.append(.finished(message: self.entries[index].message))
+        }
         self.unfinishedInFlight -= 1
         // A client may know an identifier from its earlier connection.
         if self.entries.distance(from: self.entries.startIndex, to: index) >= self.resendIndex { self.unsentAgain -= 1 }
@@ -274,6 +337,7 @@ struct OutboundLog: Sendable {
                 self.dropped -= 1
             }
         }
+        if self.inFlight == 0 { self.hasGaps = false }
         guard let first = self.entries.first else {
             self.base += UInt64(self.bytes.readableBytes)
             // A burst must not leave its memory with an idle session.

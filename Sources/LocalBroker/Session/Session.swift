@@ -30,6 +30,46 @@ struct StoredWill: Sendable {
         self.delaySeconds = will.properties.willDelayInterval ?? 0
         self.expirySeconds = will.properties.messageExpiryInterval
     }
+
+    /// A will that was stored; nil if it cannot be read.
+    init?(_ stored: Stored.Will) {
+        let parts = stored.record.withUnsafeBytes { record in
+            MessageRecord.read(record).map { message in
+                (
+                    topic: [UInt8](message.topic), properties: ByteBuffer(bytes: message.properties),
+                    payload: [UInt8](message.payload), qos: message.qos, retain: message.retain
+                )
+            }
+        }
+        guard let parts, !parts.topic.isEmpty else { return nil }
+        self.topic = parts.topic
+        self.properties = parts.properties
+        self.payload = parts.payload
+        self.qos = parts.qos
+        self.retain = parts.retain
+        self.delaySeconds = stored.delaySeconds
+        self.expirySeconds = stored.expirySeconds
+    }
+
+    /// The message that it is.
+    func withMessage<Result>(expiry: UInt64, _ body: (MessageView) -> Result) -> Result {
+        self.topic.withUnsafeBytes { topic in
+            self.properties.withUnsafeReadableBytes { properties in
+                self.payload.withUnsafeBytes { payload in
+                    body(
+                        MessageView(
+                            topic: topic,
+                            properties: properties,
+                            payload: payload,
+                            qos: self.qos,
+                            retain: self.retain,
+                            expiry: expiry
+                        )
+                    )
+                }
+            }
+        }
+    }
 }
 
 /// A client identifier as a key: two are the same if their bytes are. (Swift takes canonically equivalent text for equal.)
@@ -81,6 +121,8 @@ struct SessionState: Sendable {
     var received = PacketIDSet()
     /// Seconds that the session outlives its connection; `UInt32.max` for ever. [MQTT-3.1.2-23]
     var expirySeconds: UInt32 = 0
+    /// The number by which it is stored; 0 while it is not.
+    var storedNumber: UInt64 = 0
 }
 
 /// A client's session. Owned by the event loop of the shard that holds it.
@@ -102,6 +144,8 @@ final class Session {
     var connection: Connection?
     /// The will of the last connection while it waits for its delay. [MQTT-3.1.3-9]
     var delayedWill: StoredWill?
+    /// The number by which the client's will is stored; 0 where none is.
+    var willNumber: UInt64 = 0
     /// Set when the session lost its connection; a timer for an earlier loss is not due any more.
     var disconnects: UInt64 = 0
     /// When the delayed will is due and when a session without a connection ends, in seconds of the loop's clock.

@@ -19,6 +19,13 @@ struct ShareNumbers: Sendable {
         return self.last
     }
 
+    /// Takes in a number that the subscription had in an earlier life of the broker.
+    mutating func restore(_ filter: [UInt8], number: UInt16) {
+        self.numbers[FilterKey(filter)] = number
+        self.filters[number] = filter
+        self.last = max(self.last, number)
+    }
+
     func filter(_ number: UInt16) -> [UInt8]? { self.filters[number] }
 
     func number(of filter: [UInt8]) -> UInt16? { self.numbers[FilterKey(filter)] }

@@ -25,6 +25,8 @@ struct Outbox {
         var share: UInt16 = 0
         /// Further identifiers of joined subscriptions: the head of a list in the shard's `joinedIdentifiers`, plus one.
         var furtherIdentifiers: UInt32 = 0
+        /// It must be stored for the receiver. Of use to the publisher's shard only, and not handed on.
+        var isStored = false
     }
 
     static let headerSize = 16

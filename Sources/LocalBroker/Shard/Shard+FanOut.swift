@@ -120,7 +120,7 @@ extension Shard {
             guard let message = MessageRecord.read(record) else {
                 preconditionFailure("a fan-out holds only a record that this process wrote")
             }
-            self.template.reset()
+            self.beginMessage()
             self.joinedIdentifiers = fanOut.identifiers
             repeat {
                 self.deliver(message, toJoined: fanOut.receivers[fanOut.next], isShared: true)

@@ -61,6 +61,9 @@ extension Shard {
             PublishHeader.append(subscriptionIdentifier: identifier, to: &properties)
             next = following
         }
+        // Its record is this receiver's own.
+        self.storedMessage = 0
+        defer { self.storedMessage = 0 }
         properties.writeBytes(message.properties)
         properties.withUnsafeReadableBytes { bytes in
             var copy = message

@@ -26,6 +26,7 @@ extension Shard {
     func publish(_ message: MessageView, from source: Connection?, publisher: Session?, scope: Scope) -> Bool {
         var message = message
         var isStored = true
+        self.isStorageAwaited = false
         if message.retain, scope != .status {
             isStored = self.storeRetained(&message)
             // A client that can be told is told that its message was not taken, and then nobody gets it.
@@ -39,7 +40,7 @@ extension Shard {
         self.reader.match(topic: message.topic, into: &self.matches)
         guard !self.matches.isEmpty else { return isStored }
         self.publishSerial &+= 1
-        self.template.reset()
+        self.beginMessage()
         if self.mustQueue(message.qos, from: source, scope: scope) {
             self.collect(message, from: source, publisher: publisher, scope: scope)
             self.queue(message, from: FanOut.Origin(shard: self.index, connection: source?.id ?? 0))
@@ -48,7 +49,10 @@ extension Shard {
         } else {
             self.deliverMatches(message, from: source, publisher: publisher, scope: scope)
         }
+        let isStorageAwaited = self.isStorageAwaited
         self.flushOverdue()
+        // A connection may have been closed, and its will published.
+        self.isStorageAwaited = isStorageAwaited
         if let reason = self.stallRequest.take() { source?.stall(reason) }
         return isStored
     }
@@ -91,6 +95,7 @@ extension Shard {
             }
             guard let session = self.slots[Int(receiver.slot)] else { continue }
             if route.options.noLocal, session === publisher { continue }
+            if receiver.isStored { self.isStorageAwaited = true }
             self.deliver(message, to: session, receiver: receiver, isShared: isShared)
         }
         self.finish(message, touched: touched)
@@ -131,6 +136,7 @@ extension Shard {
                 }
                 guard let session = self.slots[Int(receiver.slot)] else { continue }
                 if route.options.noLocal, session === publisher { continue }
+                if receiver.isStored { self.isStorageAwaited = true }
                 if isOnly {
                     self.receivers.append(receiver)
                 } else {
@@ -155,7 +161,9 @@ extension Shard {
         }
         guard let member = self.chooseMember(ofGroup: route.subscriber.slot) else { return }
         if Int(member.subscriber.shard) == self.index {
-            self.receivers.append(Outbox.Receiver(member, message: message))
+            let receiver = Outbox.Receiver(member, message: message)
+            if receiver.isStored { self.isStorageAwaited = true }
+            self.receivers.append(receiver)
         } else {
             self.deliver(message, toMember: member, from: source, touched: &touched)
         }
@@ -191,6 +199,7 @@ extension Shard {
             return
         }
         guard let session = self.slots[Int(receiver.slot)] else { return }
+        if receiver.isStored { self.isStorageAwaited = true }
         self.deliver(message, to: session, receiver: receiver, isShared: false)
     }
 
@@ -212,6 +221,10 @@ extension Shard {
             return
         }
         let bit: UInt64 = 1 << UInt64(shard)
+        if receiver.isStored {
+            self.isStorageAwaited = true
+            self.journal.awaitedShards |= bit
+        }
         let isFirst = touched & bit == 0
         touched |= bit
         self.outbox(shard) { outbox in
@@ -246,7 +259,7 @@ extension Shard {
         from origin: FanOut.Origin
     ) {
         self.publishSerial &+= 1
-        self.template.reset()
+        self.beginMessage()
         let count = receivers.count / Outbox.receiverSize
         let mustQueue = self.isForTurns(message.qos, count) || (!self.fanOuts.isEmpty && self.isBehind(origin))
         if count == 1, !mustQueue {
@@ -338,8 +351,14 @@ extension Shard {
             qos: qos,
             retain: retain,
             subscriptionIdentifier: subscriptionIdentifier,
-            share: share
+            share: share,
+            storedAs: session.state.storedNumber == 0 ? 0 : self.storedNumber(of: message, for: session)
         )
+        if session.state.storedNumber != 0 {
+            self.storeLastDelivery(of: session)
+        } else if session.phase == .arriving, self.shared.storage != nil {
+            self.journal.arriving.insert(session.slot)
+        }
         guard let connection = session.connection else { return }
         connection.pump()
         if session.state.log.waitingCount > 0 { self.noteStuck() }
@@ -433,5 +452,6 @@ extension Outbox.Receiver {
             subscriptionIdentifier: route.subscriptionIdentifier,
             share: route.share
         )
+        self.isStored = route.options.isStored && self.qos != .atMostOnce
     }
 }

@@ -9,6 +9,7 @@ extension Shard {
     /// - Returns: false if the store is full.
     func storeRetained(_ message: inout MessageView) -> Bool {
         let isOwn = message.stamp == 0
+        self.isStorageAwaited = self.shared.storage != nil
         if isOwn { message.stamp = self.shared.makeStamp(nowMilliseconds: self.nowMilliseconds).rawValue }
         switch self.store(message, in: self.shared.retained, origin: isOwn ? .client : .peer) {
         case .stored, .superseded: return true
@@ -39,7 +40,7 @@ extension Shard {
         var record = self.takeBuffer()
         defer { self.recycle(record) }
         MessageRecord.append(message, qos: message.qos, to: &record)
-        return record.withUnsafeReadableBytes { record in
+        let outcome = record.withUnsafeReadableBytes { record in
             store.apply(
                 topic: message.topic,
                 record: record,
@@ -49,6 +50,24 @@ extension Shard {
                 origin: origin,
                 nowMilliseconds: self.nowMilliseconds
             )
+        }
+        if outcome == .stored, self.shared.storage != nil, store === self.shared.retained {
+            let value = Stored.Retained(
+                topic: [UInt8](message.topic),
+                record: message.payload.isEmpty ? [] : [UInt8](record.readableBytesView),
+                stamp: message.stamp
+            )
+            self.store(.put(.retained(value)))
+        }
+        return outcome
+    }
+
+    /// Forgets what is over, also where it is stored.
+    func purgeRetained() {
+        self.shared.retained.purge(nowMilliseconds: self.nowMilliseconds)
+        guard self.shared.storage != nil else { return }
+        for removal in self.shared.retained.takeRemovals() {
+            self.store(.deleteRetained(topic: removal.topic, stamp: removal.stamp.rawValue))
         }
     }
 }
@@ -115,6 +134,7 @@ extension Connection {
         guard let message = MessageRecord.read(record) else {
             preconditionFailure("the store holds only records that were readable when they came")
         }
+        self.shard.storedMessage = 0
         let qos = min(message.qos, QoS(rawValue: delivery.options.qos) ?? .atMostOnce)
         if qos == .atMostOnce {
             self.send(message, retain: true, subscriptionIdentifier: delivery.subscriptionIdentifier)

@@ -58,7 +58,7 @@ extension Shard {
         self.shared.mailboxes[previous.shard].post(.command { $0.handOver(handOver) })
     }
 
-    private func makeSession(_ clientID: ClientID, owner: SessionDirectory.Owner, phase: Session.Phase) -> Session {
+    func makeSession(_ clientID: ClientID, owner: SessionDirectory.Owner, phase: Session.Phase) -> Session {
         let slot = self.freeSlots.popLast() ?? UInt32(self.slots.count)
         let session = Session(clientID: clientID, slot: slot, owner: owner, phase: phase)
         if Int(slot) == self.slots.count {
@@ -112,7 +112,9 @@ extension Shard {
             session.state.expirySeconds = request.expirySeconds
             session.state.userName = request.userName.map { UserName($0) }
             self.onDisconnected(session, will: nil)
+            self.storeEarly(session)
         }
+        self.onArrivalStored(session)
         let held = session.heldHandOvers
         session.heldHandOvers = []
         for handOver in held { self.handOver(handOver) }
@@ -126,6 +128,9 @@ extension Shard {
     ) {
         session.state.expirySeconds = request.expirySeconds
         session.state.userName = request.userName.map { UserName($0) }
+        self.storeSession(session, disconnectedAt: 0)
+        self.storeEarly(session)
+        if let will = connection.will { self.storeWill(will, of: session) }
         session.connection = connection
         session.delayedWill = nil
         self.setAwayInGroups(session, false)
@@ -156,6 +161,7 @@ extension Shard {
             self.publish(will, of: session)
         }
         session.delayedWill = nil
+        self.forgetWill(of: session)
         self.giveUp(session, request, ends: ends)
     }
 
@@ -173,7 +179,10 @@ extension Shard {
                 ? .unsubscribe(filter: filter.bytes, from)
                 : .retarget(filter: filter.bytes, from: from, to: request.target)
         }
+        if ends { self.forgetStored(session) }
         self.retire(session, operations) { session in
+            self.storeChanges(of: session)
+            self.leaveStored(session, to: Int(request.target.shard))
             request.reply(ends ? nil : session.state)
             if ends { self.redistribute(session) }
         }
@@ -185,6 +194,8 @@ extension Shard {
             session.delayedWill = nil
             self.publish(will, of: session)
         }
+        self.forgetWill(of: session)
+        self.forgetStored(session)
         self.shared.directory.release(session.clientID, owner: session.owner)
         session.phase = .departing
         let from = session.subscriberID
@@ -240,12 +251,15 @@ extension Shard {
             } else {
                 session.delayedWill = will
                 session.willDueSeconds = self.due(afterSeconds: will.delaySeconds)
+                self.storeWill(will, of: session, dueAt: self.nowMilliseconds + UInt64(will.delaySeconds) * 1000)
             }
         }
+        if session.delayedWill == nil { self.forgetWill(of: session) }
         guard expiry > 0 else {
             self.end(session)
             return
         }
+        self.storeSession(session, disconnectedAt: self.nowMilliseconds)
         self.setAwayInGroups(session, true)
         if expiry != .max { session.endDueSeconds = self.due(afterSeconds: expiry) }
         self.scheduleTimer(of: session)
@@ -253,7 +267,7 @@ extension Shard {
 
     /// A second of the loop's clock at which so many whole ones have passed: the one at hand has begun already.
     /// [MQTT-3.1.2-8], [MQTT-4.1.0-2]
-    private func due(afterSeconds seconds: UInt32) -> Int {
+    func due(afterSeconds seconds: UInt32) -> Int {
         self.now.seconds + Int(seconds) + 1
     }
 
@@ -268,11 +282,12 @@ extension Shard {
             session.delayedWill = nil
             session.willDueSeconds = .max
             self.publish(will, of: session)
+            self.forgetWill(of: session)
         }
         self.scheduleTimer(of: session)
     }
 
-    private func scheduleTimer(of session: Session) {
+    func scheduleTimer(of session: Session) {
         let due = min(session.endDueSeconds, session.willDueSeconds)
         guard due < .max else { return }
         self.timers.schedule(
@@ -281,22 +296,10 @@ extension Shard {
         )
     }
 
-    func publish(_ will: StoredWill, of session: Session) {
+    func publish(_ will: StoredWill, of session: Session?) {
         let expiry = will.expirySeconds.map { self.nowMilliseconds + UInt64($0) * 1000 } ?? 0
-        will.topic.withUnsafeBytes { topic in
-            will.properties.withUnsafeReadableBytes { properties in
-                will.payload.withUnsafeBytes { payload in
-                    let message = MessageView(
-                        topic: topic,
-                        properties: properties,
-                        payload: payload,
-                        qos: will.qos,
-                        retain: will.retain,
-                        expiry: expiry
-                    )
-                    _ = self.publish(message, from: nil, publisher: session, scope: .everyone)
-                }
-            }
+        will.withMessage(expiry: expiry) { message in
+            _ = self.publish(message, from: nil, publisher: session, scope: .everyone)
         }
     }
 }

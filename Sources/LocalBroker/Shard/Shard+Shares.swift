@@ -46,7 +46,7 @@ extension Shard {
                 let message = MessageRecord.read(record), let member = self.chooseMember(ofGroup: group)
             else { return }
             self.publishSerial &+= 1
-            self.template.reset()
+            self.beginMessage()
             var touched: UInt64 = 0
             self.deliver(message, toMember: member, from: nil, touched: &touched)
             self.finish(message, touched: touched)

@@ -51,6 +51,13 @@ final class Shard {
     var joinedIdentifiers: [(identifier: UInt32, next: UInt32)] = []
     /// Whose turn it is in each share group, by the group's number.
     var groupTurns: [UInt32] = []
+    /// What is to be stored.
+    var journal = ShardJournal()
+    /// The number and the record by which the message at hand is stored; 0 until it is.
+    @exclusivity(unchecked) var storedMessage: UInt64 = 0
+    var storedRecord: [UInt8] = []
+    /// Set while a message is published that must be stored before it is acknowledged.
+    @exclusivity(unchecked) var isStorageAwaited = false
     /// Set while a message is delivered that its publisher should be slowed for.
     @exclusivity(unchecked) var stallRequest: StallReason?
     @exclusivity(unchecked) var template = PublishTemplate()
@@ -135,6 +142,7 @@ final class Shard {
         self.beginTick()
         self.deliverFanOuts(until: .distantFuture)
         for connection in Array(self.connections.values) { connection.disconnect(.serverShuttingDown) }
+        self.handInJournal()
     }
 
     // MARK: The tick
@@ -198,6 +206,7 @@ final class Shard {
         self.flushOverdue()
         self.flushDirty()
         self.goOnFanningOut()
+        self.handInJournal()
         self.flushLate()
         if self.isInTable, self.outboxesTouched == 0 {
             self.isInTable = false
@@ -277,12 +286,14 @@ final class Shard {
         self.beginTick()
     }
 
-    private func postOutboxes() {
+    func postOutboxes() {
+        let tied = self.takeGroup()
         while self.outboxesTouched != 0 {
             let target = self.outboxesTouched.trailingZeroBitCount
             self.outboxesTouched &= self.outboxesTouched - 1
+            let group = tied.flatMap { $0.shards >> UInt64(target) & 1 == 1 ? $0.group : nil }
             self.shared.mailboxes[target].post(
-                .deliveries(self.outboxes[target].take(), from: self.index)
+                .deliveries(self.outboxes[target].take(), from: self.index, group)
             )
         }
     }
@@ -293,7 +304,9 @@ final class Shard {
         self.shared.mailboxes[self.index].takeAll(into: &self.inbox)
         for message in self.inbox {
             switch message {
-            case .deliveries(let buffer, let sender): self.deliver(buffer, from: sender)
+            case .deliveries(let buffer, let sender, let group):
+                self.deliver(buffer, from: sender)
+                if let group { self.join(group) }
             case .command(let command): command(self)
             }
         }
@@ -335,7 +348,7 @@ final class Shard {
     /// Called every second.
     func onSecond() {
         self.beginTick()
-        if self.index == 0 { self.shared.retained.purge(nowMilliseconds: self.nowMilliseconds) }
+        if self.index == 0 { self.purgeRetained() }
         for timer in self.timers.advance(toSeconds: self.now.seconds) {
             switch timer {
             case .connection(let id): self.connections[id]?.onTimer()

@@ -3,8 +3,9 @@ import NIOCore
 
 /// What one shard may send another.
 enum ShardMessage: Sendable {
-    /// Messages with their receivers, as the `Outbox` of shard `from` wrote them.
-    case deliveries(ByteBuffer, from: Int)
+    /// Messages with their receivers, as the `Outbox` of shard `from` wrote them, and what the receiving shard stores in
+    /// one step with it.
+    case deliveries(ByteBuffer, from: Int, StorageGroup?)
     /// Control-plane work, carried out on the receiving shard's loop.
     case command(@Sendable (Shard) -> Void)
 }

@@ -16,6 +16,7 @@ extension NodeOptions {
         self.mqtt.apply(to: &configuration)
         self.limits.apply(to: &configuration)
         self.access.apply(to: &configuration)
+        self.storage.apply(to: &configuration)
         configuration.systemIntervalSeconds = self.output.sysInterval
         configuration.logger = Logger(label: "dunlin.broker")
         return configuration

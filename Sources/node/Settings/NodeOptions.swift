@@ -19,6 +19,7 @@ struct NodeOptions: ParsableArguments {
     @OptionGroup(title: "TLS") var tls: TLSOptions
     @OptionGroup(title: "Access") var access: AccessOptions
     @OptionGroup(title: "MQTT") var mqtt: ProtocolOptions
+    @OptionGroup(title: "Storage") var storage: StorageOptions
     @OptionGroup(title: "Limits") var limits: LimitOptions
     @OptionGroup(title: "Output") var output: OutputOptions
     @OptionGroup(title: "Control") var control: ControlOptions
@@ -37,6 +38,7 @@ struct NodeOptions: ParsableArguments {
         }
         return conflicts + self.cluster.conflicts + self.tls.conflicts + self.listenerConflicts + self.portConflicts
             + self.access.conflicts(given: given) + self.anonymousConflicts + self.limits.conflicts(given: given)
+            + self.storage.conflicts(given: given)
     }
 
     /// What holds for settings that have no value, because of others.

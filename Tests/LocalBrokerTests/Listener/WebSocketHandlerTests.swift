@@ -18,6 +18,7 @@ struct WebSocketHandlerTests {
             let shared = BrokerShared(
                 configuration: configuration,
                 access: try AccessControl(configuration),
+                storage: nil,
                 eventLoops: [self.channel.embeddedEventLoop]
             )
             self.shard = Shard(index: 0, eventLoop: self.channel.embeddedEventLoop, shared: shared)

@@ -44,6 +44,64 @@ struct OutboundLogTests {
         #expect(self.send(&log, window: 2).map(\.payload) == ["3"])
     }
 
+    @Test("a stored QoS 2 message waits until it is stored, and those behind it")
+    func storedThrough() {
+        var log = OutboundLog()
+        for (number, qos) in [(UInt64(10), QoS.atLeastOnce), (20, .exactlyOnce), (30, .atLeastOnce)] {
+            withMessage(payload: "\(number)") {
+                log.append($0, qos: qos, retain: false, subscriptionIdentifier: 0, storedAs: number)
+            }
+        }
+        #expect(self.send(&log).map(\.payload) == ["10"])
+        log.storedThrough = 20
+        #expect(self.send(&log).map(\.id) == [2, 3])
+        #expect(log.lastMessage == 30)
+    }
+
+    @Test("what becomes of stored messages is told once")
+    func changes() {
+        var log = OutboundLog()
+        for (number, qos) in [(UInt64(10), QoS.atLeastOnce), (20, .exactlyOnce), (30, .atLeastOnce)] {
+            withMessage { log.append($0, qos: qos, retain: false, subscriptionIdentifier: 0, storedAs: number) }
+        }
+        log.storedThrough = 30
+        #expect(!log.hasChanges)
+        _ = self.send(&log, window: 2)
+        #expect(log.onAck(1) == true)
+        #expect(log.onReceived(2, isError: false) == true)
+        #expect(log.onComplete(2) == true)
+        #expect(log.dropOldestWaiting() == true)
+        let changes = log.takeChanges().map { change in
+            switch change {
+            case .finished(let message): "finished \(message)"
+            case .received(let entry): "received \(entry.message)"
+            }
+        }
+        #expect(changes == ["finished 10", "received 20", "finished 20", "finished 30"])
+        #expect(!log.hasChanges)
+        #expect(log.storedMessages.isEmpty)
+    }
+
+    @Test("an identifier that came round because others were dropped is not used while it is in flight")
+    func gaps() {
+        var log = OutboundLog()
+        withMessage { message in
+            func append(_ number: UInt64) {
+                log.append(message, qos: .atLeastOnce, retain: false, subscriptionIdentifier: 0, storedAs: number)
+            }
+            append(1)
+            #expect(self.send(&log).map(\.id) == [1])
+            for number in 2...65_535 {
+                append(UInt64(number))
+                #expect(log.dropOldestWaiting() == true)
+            }
+            append(65_536)
+            #expect(!log.canSend(window: 100))
+            #expect(log.onAck(1) == true)
+            #expect(self.send(&log).map(\.id) == [1])
+        }
+    }
+
     @Test("acknowledgements out of order free the window, and the log once its head is done")
     func outOfOrder() {
         var log = self.log(["1", "2", "3"])

@@ -15,6 +15,7 @@ final class VirtualBroker {
         let shared = BrokerShared(
             configuration: configuration,
             access: try AccessControl(configuration),
+            storage: nil,
             eventLoops: loops
         )
         self.loops = loops

@@ -1,0 +1,56 @@
+import NIOCore
+import Protocol
+
+/// Messages that outlive the process.
+extension OutboundLog {
+    /// The entry that was appended last.
+    var last: Entry? { self.entries.last }
+
+    /// Numbers of the messages that are stored and not finished.
+    var storedMessages: [UInt64] {
+        self.entries.compactMap { $0.message != 0 && $0.state != .done ? $0.message : nil }
+    }
+
+    /// The messages are not stored any more.
+    mutating func forgetNumbers() {
+        for index in self.entries.indices { self.entries[index].message = 0 }
+        self.storedThrough = .max
+    }
+
+    /// Gives numbers to messages that came before it was known that they are to be stored: waiting ones, behind all that
+    /// have one.
+    mutating func numberUnstored(
+        _ next: (_ last: UInt64) -> UInt64,
+        _ body: (Entry, UnsafeRawBufferPointer) -> Void
+    ) {
+        for offset in (self.inFlight + self.dropped)..<self.entries.count where self.entry(offset).message == 0 {
+            var entry = self.entry(offset)
+            self.setNumber(next(self.lastMessage), of: &entry)
+            self.entries[self.entries.index(self.entries.startIndex, offsetBy: offset)] = entry
+            self.withBytes(of: entry) { body(entry, $0) }
+        }
+    }
+
+    /// Takes in a message that an earlier life of the broker stored, behind those before it.
+    ///
+    /// Whatever comes before one that the client is known to have received has been sent too.
+    mutating func restore(_ record: UnsafeRawBufferPointer, _ entry: Entry) {
+        var entry = entry
+        entry.offset = self.base + UInt64(self.bytes.readableBytes)
+        entry.length = UInt32(record.count)
+        self.bytes.writeBytes(record)
+        self.heldBytes += record.count
+        self.entries.append(entry)
+        self.lastPacketID = entry.packetID
+        self.lastMessage = entry.message
+        self.storedThrough = entry.message
+        guard entry.state == .awaitingComplete else { return }
+        for offset in self.inFlight..<(self.entries.count - 1) {
+            let index = self.entries.index(self.entries.startIndex, offsetBy: offset)
+            self.entries[index].state = self.entries[index].qos == .atLeastOnce ? .awaitingAck : .awaitingReceived
+        }
+        self.inFlight = self.entries.count
+        self.unfinishedInFlight = self.inFlight
+        self.resendIndex = self.inFlight
+    }
+}

@@ -1,0 +1,152 @@
+import Logging
+import NIOCore
+
+/// Where a broker keeps what must outlive its process.
+public enum StorageChoice: Sendable {
+    /// Nowhere.
+    case none
+    /// In a data directory of its own, which is made if it is not there.
+    case directory(String)
+    /// In what the application brings, which the broker closes when it stops.
+    case custom(any Storage)
+}
+
+/// A broker's storage from its opening to its end.
+struct BrokerStorage: Sendable {
+    private static let incarnationName = "incarnation"
+    /// Values read at a time.
+    private static let pageCount = 1000
+
+    private let storage: any Storage
+    let writer: StorageWriter
+    /// The number of this life of the broker: higher than that of any one before, and never lower than the wall clock's
+    /// milliseconds at its start.
+    let incarnation: UInt64
+
+    /// Opens what the configuration chooses, and notes that a new life has begun; nil where nothing is to be stored.
+    ///
+    /// - Throws: `BrokerError` if it cannot be read or written.
+    static func open(_ configuration: BrokerConfiguration, nowMilliseconds: UInt64) async throws -> BrokerStorage? {
+        do {
+            switch configuration.storage {
+            case .none: return nil
+            case .directory(let path):
+                let storage = try await SQLiteStorage.open(directory: path)
+                if let damage = storage.damage { Self.report(damage, configuration.logger) }
+                return try await BrokerStorage(storage, configuration, nowMilliseconds: nowMilliseconds)
+            case .custom(let storage):
+                return try await BrokerStorage(storage, configuration, nowMilliseconds: nowMilliseconds)
+            }
+        } catch {
+            throw BrokerError.cannotStore(reason: "\(error)")
+        }
+    }
+
+    private static func report(_ damage: SQLiteStorage.Damage, _ logger: Logger) {
+        logger.error(
+            """
+            the database of the data directory was damaged and has been set aside; \(damage.kept) values of it could \
+            be read and are kept
+            """,
+            metadata: ["damage": "\(damage.reason)", "file": "\(damage.path)"]
+        )
+    }
+
+    private init(_ storage: any Storage, _ configuration: BrokerConfiguration, nowMilliseconds: UInt64) async throws {
+        self.storage = storage
+        self.writer = StorageWriter(
+            storage: storage,
+            sync: configuration.storageSync,
+            shards: configuration.shardCount,
+            logger: configuration.logger
+        )
+        var last: UInt64 = 0
+        for case .setting(let setting) in try await storage.read(.settings, after: nil, limit: Self.pageCount)
+        where setting.name == Self.incarnationName {
+            last = UInt64(setting.value) ?? 0
+        }
+        self.incarnation = max(nowMilliseconds, last == .max ? last : last + 1)
+        let setting = Stored.Setting(name: Self.incarnationName, value: "\(self.incarnation)")
+        try await storage.write([.put(.setting(setting))], isDurable: true)
+    }
+
+    /// Puts the retained messages that are stored into the broker.
+    ///
+    /// - Throws: `BrokerError` if it cannot be read.
+    func loadRetained(into shared: BrokerShared, nowMilliseconds: UInt64) async throws {
+        try await self.forEach(.retained) { value in
+            guard case .retained(let value) = value else { return }
+            self.load(value, into: shared, nowMilliseconds: nowMilliseconds)
+        }
+    }
+
+    /// Hands out the values of a table in order.
+    ///
+    /// - Throws: `BrokerError` if they cannot be read.
+    func forEach(_ table: StorageTable, _ body: (StoredValue) -> Void) async throws {
+        do {
+            var key: StorageKey?
+            repeat {
+                let page = try await self.storage.read(table, after: key, limit: Self.pageCount)
+                for value in page { body(value) }
+                key = page.last?.key
+            } while key != nil
+        } catch {
+            throw BrokerError.cannotStore(reason: "\(error)")
+        }
+    }
+
+    private func load(_ value: Stored.Retained, into shared: BrokerShared, nowMilliseconds: UInt64) {
+        shared.observe(HybridTimestamp(rawValue: value.stamp), nowMilliseconds: nowMilliseconds)
+        let outcome = value.topic.withUnsafeBytes { topic in
+            value.record.withUnsafeBytes { record -> RetainedOutcome? in
+                let message = MessageRecord.read(record)
+                guard message != nil || record.isEmpty, topic.count > 0 else { return nil }
+                let expiry = message?.expiry ?? 0
+                return shared.retained.apply(
+                    topic: topic,
+                    record: record,
+                    stamp: HybridTimestamp(rawValue: value.stamp),
+                    expiryMilliseconds: expiry == 0 ? nil : expiry,
+                    isTombstone: record.isEmpty,
+                    // It was accepted once, whatever the limits are now.
+                    origin: .peer,
+                    nowMilliseconds: nowMilliseconds
+                )
+            }
+        }
+        switch outcome {
+        case .stored?: break
+        // It has been over for so long that nobody needs to know, or is nothing that can be read.
+        case .superseded?, nil:
+            self.submit(.deleteRetained(topic: value.topic, stamp: value.stamp))
+        case .countLimit?, .bytesLimit?:
+            shared.configuration.logger.warning("a stored retained message is left out: the limits are lower now")
+        }
+    }
+
+    /// Has something changed while the broker loads what is stored.
+    func submit(_ entry: JournalEntry) {
+        self.writer.submit(StorageSubmission(entries: [entry]), from: 0)
+    }
+
+    /// Writes until `close`, and tells the shards.
+    func run(_ mailboxes: [ShardMailbox]) async {
+        await self.writer.run { tickets, isStored in
+            for (shard, tickets) in Dictionary(grouping: tickets, by: \.shard) {
+                let numbers = tickets.map(\.number)
+                mailboxes[shard].post(.command { $0.onStored(numbers, isStored) })
+            }
+        }
+        do {
+            try await self.storage.close()
+        } catch {
+            // All that was acknowledged has been written before.
+        }
+    }
+
+    /// Has `run` end when all is written that was handed in.
+    func close() {
+        self.writer.finish()
+    }
+}
