@@ -39,7 +39,7 @@ struct OutboundLogTests {
     func window() {
         var log = self.log(["1", "2", "3"])
         #expect(self.send(&log, window: 2).count == 2)
-        #expect(!log.canSend(window: 2))
+        #expect(log.canSend(window: 2) == false)
         #expect(log.onAck(1) == true)
         #expect(self.send(&log, window: 2).map(\.payload) == ["3"])
     }
@@ -96,7 +96,7 @@ struct OutboundLogTests {
                 #expect(log.dropOldestWaiting() == true)
             }
             append(65_536)
-            #expect(!log.canSend(window: 100))
+            #expect(log.canSend(window: 100) == false)
             #expect(log.onAck(1) == true)
             #expect(self.send(&log).map(\.id) == [1])
         }
@@ -173,7 +173,7 @@ struct OutboundLogTests {
         var log = self.log(["1", "2", "3", "4", "5"])
         _ = self.send(&log, window: 4)
         #expect(self.sendAgain(&log, window: 2).map(\.packetID) == [1, 2])
-        #expect(!log.canSend(window: 100))
+        #expect(log.canSend(window: 100) == false)
         #expect(log.onAck(2) == true)
         #expect(self.goOn(&log, window: 2).map(\.packetID) == [3])
         #expect(log.onAck(4) == true, "known from the earlier connection")
