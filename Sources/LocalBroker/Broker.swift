@@ -15,8 +15,7 @@ public final class Broker: Sendable {
     let shared: BrokerShared
     let shards: [NIOLoopBound<Shard>]
     private let group: MultiThreadedEventLoopGroup
-    /// The number of this life of the broker: higher than that of any one before, where that was stored.
-    package let incarnation: UInt64
+    package let identity: BrokerIdentity
     private let storage: (host: BrokerStorage, task: Task<Void, Never>)?
     private let shardIndices: [ObjectIdentifier: Int]
     private let listeners = NIOLockedValueBox<[BoundListener]>([])
@@ -31,10 +30,10 @@ public final class Broker: Sendable {
         shards: [NIOLoopBound<Shard>],
         group: MultiThreadedEventLoopGroup,
         storage: BrokerStorage?,
-        incarnation: UInt64
+        identity: BrokerIdentity
     ) {
         self.shared = shared
-        self.incarnation = incarnation
+        self.identity = identity
         self.storage = storage.map { storage in (storage, Task { await storage.run(shared.mailboxes) }) }
         self.shards = shards
         self.group = group
@@ -106,7 +105,7 @@ public final class Broker: Sendable {
             shards: shards,
             group: group,
             storage: storage,
-            incarnation: storage?.incarnation ?? startMilliseconds
+            identity: storage?.identity ?? BrokerIdentity(configuration, nowMilliseconds: startMilliseconds)
         )
     }
 
@@ -169,8 +168,10 @@ public final class Broker: Sendable {
         }
     }
 
-    /// Serves clients from now on, first those that wait already.
+    /// Serves clients from now on, first those that wait already. Wills that an earlier life left are published: by now peers
+    /// are there to have them too.
     package func acceptClients() async {
+        if let shard = self.shards.first { await self.onLoop(shard) { $0.publishLeftWills() } }
         for listener in self.listeners.withLockedValue({ $0 }) {
             // It fails only if the channel is closed already.
             try? await listener.channel.setOption(.autoRead, value: true).get()

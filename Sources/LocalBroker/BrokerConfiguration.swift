@@ -72,6 +72,10 @@ public struct BrokerConfiguration: Sendable {
     public var storage = StorageChoice.none
     /// When what is stored must be on the disk.
     public var storageSync = StorageSync.always
+    /// What other nodes know the broker by. Nil for the name that the storage has from an earlier life, or `defaultName`
+    /// where there is none.
+    package var name: String?
+    package var defaultName = ""
     /// Who may connect, and what clients may do.
     public var access = AccessConfiguration()
     /// Whether clients may connect from addresses that are neither loopback nor private where `access` authenticates nobody

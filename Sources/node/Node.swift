@@ -59,7 +59,8 @@ struct Node: AsyncParsableCommand {
         try settings.requireNoProblems()
         let log = settings.options.output.beginLogging()
         defer { log.finish() }
-        try await Self.reporting { try await NodeProcess(settings.options).run() }
+        var process = NodeProcess(settings.options)
+        try await Self.reporting { try await process.run() }
     }
 
     /// Runs what starts a node, or judges whether it would start; says why it could not.

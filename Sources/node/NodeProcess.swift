@@ -15,7 +15,8 @@ import Darwin
 /// One running node: the broker, its links and its gossip, started in this order and stopped in the opposite one.
 struct NodeProcess {
     let options: NodeOptions
-    let name: String
+    /// As it is set; where it is not, as the data directory has it from an earlier life, or by the host.
+    private(set) var name: String
     let logger: Logger
     /// Yields what the node cannot go on with.
     private let fatalErrors = AsyncStream.makeStream(of: NodeError.self)
@@ -36,7 +37,7 @@ struct NodeProcess {
     /// Runs until SIGTERM or SIGINT.
     ///
     /// - Throws: an error whose description says what to do, if a listener cannot be opened.
-    func run() async throws {
+    mutating func run() async throws {
         // A client that closes its connection must not end the process.
         signal(SIGPIPE, SIG_IGN)
         FileDescriptors.raiseLimit()
@@ -45,7 +46,11 @@ struct NodeProcess {
         let hangups = await UnixSignalsSequence(trapping: .sighup)
         let keyFile = GossipKeyFile(self.options.cluster)
         let keyRing = try keyFile?.readAtStart()
-        let broker = try await Broker.make(configuration: self.options.brokerConfiguration)
+        var configuration = self.options.brokerConfiguration
+        configuration.name = self.options.cluster.name
+        configuration.defaultName = self.name
+        let broker = try await Broker.make(configuration: configuration)
+        self.name = broker.identity.name
         var cluster: ClusterService?
         var ring: GossipNode?
         var control: ControlServer?
@@ -53,7 +58,7 @@ struct NodeProcess {
             if case .number(let port) = self.options.addresses.linkPort, self.options.addresses.gossipPort != .off {
                 cluster = try await ClusterService.start(
                     broker: broker,
-                    configuration: self.cluster(port: port, bootEpoch: broker.incarnation)
+                    configuration: self.cluster(port: port, bootEpoch: broker.identity.incarnation)
                 )
             }
             try await broker.bindListeners()
@@ -116,7 +121,7 @@ struct NodeProcess {
             },
             tags: tags,
             profile: self.options.cluster.gossipProfile.profile,
-            bootEpoch: broker.incarnation,
+            bootEpoch: broker.identity.incarnation,
             packetBytesMax: self.options.cluster.gossipMtu,
             compresses: self.options.cluster.gossipCompress,
             keyRing: keyRing,

@@ -53,6 +53,8 @@ final class Shard {
     var groupTurns: [UInt32] = []
     /// What is to be stored.
     var journal = ShardJournal()
+    /// Wills that are to be published when the broker begins to serve clients.
+    var leftWills: [Stored.Will] = []
     /// The number and the record by which the message at hand is stored; 0 until it is.
     @exclusivity(unchecked) var storedMessage: UInt64 = 0
     var storedRecord: [UInt8] = []

@@ -52,7 +52,7 @@ extension BrokerStorage {
                 shared.routes.apply(operations, published: { continuation.resume() })
             }
         }
-        if let shard = shards.first { try await shard.eventLoop.submit { shard.value.publishLeft(wills) }.get() }
+        if let shard = shards.first { try await shard.eventLoop.submit { shard.value.leftWills = wills }.get() }
     }
 
     /// Gives wills that wait for their delay to their sessions. Of a client that was connected to the last the delay begins

@@ -11,17 +11,31 @@ public enum StorageChoice: Sendable {
     case custom(any Storage)
 }
 
+/// What tells a broker apart from others, and from its own earlier lives.
+package struct BrokerIdentity: Sendable, Equatable {
+    /// What other nodes know it by.
+    package var name: String
+    /// The number of this life: higher than that of any one before where that is stored, and never lower than the wall
+    /// clock's milliseconds at its start.
+    package var incarnation: UInt64
+
+    /// Of a broker that has no earlier life.
+    init(_ configuration: BrokerConfiguration, nowMilliseconds: UInt64) {
+        self.name = configuration.name ?? configuration.defaultName
+        self.incarnation = nowMilliseconds
+    }
+}
+
 /// A broker's storage from its opening to its end.
 struct BrokerStorage: Sendable {
     private static let incarnationName = "incarnation"
+    private static let nameName = "name"
     /// Values read at a time.
     private static let pageCount = 1000
 
     private let storage: any Storage
     let writer: StorageWriter
-    /// The number of this life of the broker: higher than that of any one before, and never lower than the wall clock's
-    /// milliseconds at its start.
-    let incarnation: UInt64
+    let identity: BrokerIdentity
 
     /// Opens what the configuration chooses, and notes that a new life has begun; nil where nothing is to be stored.
     ///
@@ -60,14 +74,20 @@ struct BrokerStorage: Sendable {
             shards: configuration.shardCount,
             logger: configuration.logger
         )
-        var last: UInt64 = 0
-        for case .setting(let setting) in try await storage.read(.settings, after: nil, limit: Self.pageCount)
-        where setting.name == Self.incarnationName {
-            last = UInt64(setting.value) ?? 0
+        var identity = BrokerIdentity(configuration, nowMilliseconds: nowMilliseconds)
+        for case .setting(let setting) in try await storage.read(.settings, after: nil, limit: Self.pageCount) {
+            switch setting.name {
+            case Self.incarnationName:
+                let last = UInt64(setting.value) ?? 0
+                identity.incarnation = max(nowMilliseconds, last == .max ? last : last + 1)
+            case Self.nameName: identity.name = configuration.name ?? setting.value
+            default: break
+            }
         }
-        self.incarnation = max(nowMilliseconds, last == .max ? last : last + 1)
-        let setting = Stored.Setting(name: Self.incarnationName, value: "\(self.incarnation)")
-        try await storage.write([.put(.setting(setting))], isDurable: true)
+        self.identity = identity
+        let settings = [(Self.incarnationName, "\(identity.incarnation)"), (Self.nameName, identity.name)]
+        let changes = settings.map { StorageChange.put(.setting(Stored.Setting(name: $0, value: $1))) }
+        try await storage.write(changes, isDurable: true)
     }
 
     /// Puts the retained messages that are stored into the broker.

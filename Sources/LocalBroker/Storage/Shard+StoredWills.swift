@@ -35,9 +35,10 @@ extension Shard {
     }
 
     /// Publishes wills that an earlier life of the broker left, of clients whose sessions are over.
-    func publishLeft(_ wills: [Stored.Will]) {
+    func publishLeftWills() {
         self.beginTick()
-        for stored in wills {
+        defer { self.leftWills = [] }
+        for stored in self.leftWills {
             if let will = StoredWill(stored) { self.publish(will, of: nil) }
             self.store(.delete(.will(session: stored.session)))
         }

@@ -116,7 +116,7 @@ import Testing
         )
         for life in 1...2 {
             try await TestBroker.run(self.configuration(storage)) { broker async throws in
-                #expect(broker.broker.incarnation == ahead + UInt64(life))
+                #expect(broker.broker.identity.incarnation == ahead + UInt64(life))
             }
         }
     }
