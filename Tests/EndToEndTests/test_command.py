@@ -92,6 +92,13 @@ def test_the_sample_file_is_right_as_it_is():
     assert set(sources.values()) == {"default"}
 
 
+@pytest.mark.parametrize("file, pattern", [("dunlin.service", "^Environment="), ("Dockerfile", "^ENV ")])
+def test_unit_and_image_keep_what_they_are_given(file, pattern):
+    variables = re.findall(pattern + r"(DUNLIN_[A-Z_]+)=(\S+)$", (ROOT / "deploy" / file).read_text(), re.MULTILINE)
+    shown = settings(run("config", environment=dict(variables)))
+    assert shown["data"] == ("/var/lib/dunlin", "DUNLIN_DATA")
+
+
 def test_the_sample_file_shows_the_defaults(tmp_path):
     sample = (ROOT / "deploy/dunlin.yaml").read_text()
     path = tmp_path / "all.yaml"
