@@ -71,6 +71,7 @@ package final class ClusterService: Sendable {
                 ring.confirmDead(name: name, epoch: epoch)
             }
             let hub = LinkHub(loop: loop, configuration: configuration.links, host: host, logger: configuration.logger)
+            for position in broker.peerPositions { hub.restore(position) }
             let links = NIOLoopBound(Links(host: host, hub: hub), eventLoop: loop)
             host.onFirstPeer = { [unowned hub] in
                 hub.ownTableChanged(broker.observe(RouteObserver(loop: loop, links: links)).map(TableChange.init))

@@ -1,4 +1,5 @@
 package import NIOCore
+import Protocol
 import Synchronization
 
 /// What happens in this broker that other nodes must know.
@@ -20,6 +21,9 @@ extension Broker {
     /// Retained messages; safe on any loop.
     package var retained: RetainedStore { self.shared.retained }
 
+    /// How far an earlier life of this broker had followed its peers.
+    package var peerPositions: [PeerPosition] { self.storage?.host.peerPositions ?? [] }
+
     /// Tells the observer of changes from now on. Who has no peers needs none, and spends nothing on noting what they are
     /// to be told.
     ///
@@ -37,6 +41,13 @@ extension Broker {
     /// The peer is gone: nothing is collected for it any more and its routes are removed.
     package func detachPeer(_ peer: PeerSlot) {
         self.linkShard.detachPeer(peer)
+    }
+
+    /// The peer is gone and may come back: of what is published from now on only QoS 1 and 2 is collected for it, for which it
+    /// is to have no routes but those of sessions that are kept. Nobody waits for it.
+    package func setAway(_ peer: PeerOutlet, _ isAway: Bool) {
+        peer.isAway = isAway
+        if isAway { peer.releaseAll() }
     }
 
     /// Some of a peer's subscriptions changed.
@@ -63,11 +74,18 @@ extension Broker {
 
     /// Delivers messages of a peer to this node's clients, and stores the retained ones.
     ///
-    /// - Parameter records: records, each preceded by its length as a variable byte integer. What cannot be read ends it.
-    /// - Returns: how many were read.
-    @discardableResult
-    package func publishFromPeer(_ records: UnsafeRawBufferPointer) -> Int {
-        self.linkShard.publishFromPeer(records)
+    /// - Parameters:
+    ///   - records: records, each preceded by its length as a variable byte integer. What cannot be read ends it.
+    ///   - position: how far the peer has been followed with them. It is stored together with what of them must be, so that
+    ///     the next life of this broker does not take them again.
+    ///   - stored: called later if some of QoS 1 or 2 are still to be stored, when they are.
+    /// - Returns: how many were read, and whether all that must be stored is.
+    package func publishFromPeer(
+        _ records: UnsafeRawBufferPointer,
+        position: PeerPosition? = nil,
+        stored: @escaping () -> Void
+    ) -> (count: Int, areStored: Bool) {
+        self.linkShard.publishFromPeer(records, position: position, stored: stored)
     }
 
     /// Keeps a retained message that a peer sent while the stores were made equal. Nobody receives it as a message.
@@ -95,17 +113,23 @@ extension Shard {
 
     /// A slot is not used again while a route or a record on its way to this shard may still name it.
     fileprivate func detachPeer(_ slot: PeerSlot) {
-        guard self.outlets[Int(slot)] != nil else { return }
+        guard let outlet = self.outlets[Int(slot)] else { return }
+        outlet.releaseAll()
         self.outlets[Int(slot)] = nil
         self.shared.congestedPeers.set(slot, isCongested: false)
         self.shared.peerCount.subtract(1, ordering: .relaxed)
         self.shared.routes.apply([.removePeer(Self.subscriberID(ofPeer: slot))])
     }
 
-    fileprivate func publishFromPeer(_ records: UnsafeRawBufferPointer) -> Int {
+    fileprivate func publishFromPeer(
+        _ records: UnsafeRawBufferPointer,
+        position: PeerPosition?,
+        stored: @escaping () -> Void
+    ) -> (count: Int, areStored: Bool) {
         self.beginTick()
         var at = 0
         var count = 0
+        var areStored = true
         while at < records.count {
             guard let (length, size) = MessageRecord.readInteger(records, at: at),
                 at + size + length <= records.count,
@@ -114,9 +138,14 @@ extension Shard {
                 )
             else { break }
             self.publish(message, from: nil, publisher: nil, scope: .clients)
+            if self.isStorageAwaited, message.qos != .atMostOnce { areStored = false }
             at += size + length
             count += 1
         }
-        return count
+        if !areStored {
+            if let position { self.store(.put(.setting(position.setting))) }
+            self.whenStored(stored)
+        }
+        return (count, areStored)
     }
 }

@@ -16,7 +16,7 @@ public final class Broker: Sendable {
     let shards: [NIOLoopBound<Shard>]
     private let group: MultiThreadedEventLoopGroup
     package let identity: BrokerIdentity
-    private let storage: (host: BrokerStorage, task: Task<Void, Never>)?
+    let storage: (host: BrokerStorage, task: Task<Void, Never>)?
     private let shardIndices: [ObjectIdentifier: Int]
     private let listeners = NIOLockedValueBox<[BoundListener]>([])
 

@@ -41,13 +41,13 @@ struct DocumentationTests {
                 LinkHelloAnswer(verdict: .accepted, version: 1, name: "b", epoch: 2, frameBytesMax: 16 << 20)
             ),
             .position(nextSequence: 1),
-            .tableDelta(firstSequence: 1, changes: [TableChange(filter: filter, qos: 1)]),
+            .tableDelta(firstSequence: 1, changes: [TableChange(filter: filter, interest: 1)]),
             .publish(RecordBatch(count: 1, sequenced: 1, records: records)),
             .heartbeat(
                 LinkHeartbeat(
                     sequence: 1,
                     tableSequence: 1,
-                    tableDigest: TableDigest.hash(filter: filter, qos: 1),
+                    tableDigest: TableDigest.hash(filter: filter, interest: 1),
                     retainedDigest: 0
                 )
             ),

@@ -46,13 +46,14 @@ enum GoldenFrames {
             .tableDelta(
                 firstSequence: 3,
                 changes: [
-                    TableChange(filter: Array("a/+".utf8), qos: 1), TableChange(filter: Array("b".utf8), qos: nil),
+                    TableChange(filter: Array("a/+".utf8), interest: 1),
+                    TableChange(filter: Array("b".utf8), interest: nil),
                 ]
             ),
             "0c 06 01 03 02 01 03 61 2f 2b ff 01 62"
         ),
         (.snapshotBegin(sequence: 300, count: 1), "05 07 01 ac 02 01"),
-        (.snapshotEntries([TableChange(filter: Array("#".utf8), qos: 2)]), "06 08 01 01 02 01 23"),
+        (.snapshotEntries([TableChange(filter: Array("#".utf8), interest: 2)]), "06 08 01 01 02 01 23"),
         (.snapshotEnd(digest: 0xFEDC_BA98_7654_3210), "0a 09 01 fe dc ba 98 76 54 32 10"),
         (
             .retainedRecords(TestRecord.batch([(1, 1)]), isLast: true),

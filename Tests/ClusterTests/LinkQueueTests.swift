@@ -12,6 +12,8 @@ struct LinkQueueTests {
         var receiver = LinkReceiver()
         var inFlight: [RecordBatch] = []
         var acknowledgements: [UInt64] = []
+        /// First numbers of batches that are taken in and not stored.
+        var unstored: [(first: UInt64, stream: UInt64)] = []
         var isConnected = false
         var produced: UInt64 = 0
         var arrived: [(number: UInt64, qos: UInt8)] = []
@@ -21,7 +23,8 @@ struct LinkQueueTests {
             switch Int.random(in: 0..<10, using: &self.generator) {
             case 0..<3: try self.produce()
             case 3..<5: if self.isConnected, let batch = self.sender.next() { self.inFlight.append(batch) }
-            case 5..<7: try self.deliver()
+            case 5..<6: try self.deliver()
+            case 6..<7: self.store()
             case 7..<9: try self.acknowledge()
             default: if Int.random(in: 0..<4, using: &self.generator) == 0 { try self.reset() }
             }
@@ -45,9 +48,25 @@ struct LinkQueueTests {
                 self.arrived += TestRecord.numbers(in: batch)
             } else if try self.receiver.onBatch(sequenced: batch.sequenced) == .take {
                 self.arrived += TestRecord.numbers(in: batch)
+                // Once some waits to be stored, so does all behind it.
+                if !self.unstored.isEmpty || Bool.random(using: &self.generator) {
+                    let first = self.receiver.highest + 1 - UInt64(batch.sequenced)
+                    self.receiver.onStoring(first: first)
+                    self.unstored.append((first, self.receiver.stream))
+                }
             }
-            self.acknowledgements.append(self.receiver.highest)
+            self.acknowledgements.append(self.receiver.acknowledgeable)
         }
+
+        mutating func store() {
+            guard !self.unstored.isEmpty else { return }
+            let (first, stream) = self.unstored.removeFirst()
+            self.receiver.onStored(first: first, stream: stream)
+            if self.isConnected { self.acknowledgements.append(self.receiver.acknowledgeable) }
+        }
+
+        /// Sequenced records that are safe with the receiver.
+        var safe: UInt64 { self.unstored.first.map { $0.first - 1 } ?? self.receiver.highest }
 
         mutating func acknowledge() throws {
             guard !self.acknowledgements.isEmpty else { return }
@@ -67,10 +86,11 @@ struct LinkQueueTests {
 
         mutating func finish() throws {
             repeat { try self.reset() } while !self.isConnected
+            try self.receiver.onHeartbeat(sequence: self.receiver.acknowledgeable)
             while let batch = self.sender.next() { self.inFlight.append(batch) }
-            try self.receiver.onHeartbeat(sequence: self.receiver.highest)
             while !self.inFlight.isEmpty { try self.deliver() }
             try self.receiver.onHeartbeat(sequence: self.sender.lastSentSequence)
+            while !self.unstored.isEmpty { self.store() }
             while !self.acknowledgements.isEmpty { try self.acknowledge() }
         }
     }
@@ -78,7 +98,10 @@ struct LinkQueueTests {
     @Test("Each QoS 1 and 2 record arrives once and in order, whenever the connection breaks", arguments: 1...40)
     func resets(seed: Int) throws {
         var run = Run(generator: SeededGenerator(seed: UInt64(seed)))
-        for _ in 0..<2_000 { try run.step() }
+        for _ in 0..<2_000 {
+            try run.step()
+            #expect(run.sender.finished <= run.safe)
+        }
         run.inFlight = run.isConnected ? run.inFlight : []
         try run.finish()
         #expect(run.arrived.filter { $0.qos > 0 }.map(\.number) == run.sequencedProduced)
@@ -87,6 +110,7 @@ struct LinkQueueTests {
         #expect(zip(all, all.dropFirst()).allSatisfy { $0 < $1 })
         #expect(run.sender.messages == 0)
         #expect(run.sender.bytes == 0)
+        #expect(run.sender.finished == UInt64(run.sequencedProduced.count))
     }
 
     @Test("Above the high-water mark the oldest QoS 0 is dropped, and the publishers are held until it is low again")
@@ -116,7 +140,9 @@ struct LinkQueueTests {
         for number in 0..<15 { try sender.enqueue(TestRecord.batch([(UInt64(number), 1)]).records) }
         #expect(sender.messages == 10)
         #expect(sender.counters.lost == 5)
+        #expect(sender.finished == 0)
         #expect(sender.onPeerGone() == 10)
+        #expect(sender.finished == 15)
         #expect(sender.messages == 0 && sender.bytes == 0 && sender.counters.lost == 15)
     }
 

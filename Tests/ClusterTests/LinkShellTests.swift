@@ -1,3 +1,4 @@
+import LocalBroker
 import NIOCore
 import NIOPosix
 import Synchronization
@@ -56,6 +57,93 @@ struct LinkShellTests {
         try await b.stop()
     }
 
+    @Test("What has to be stored is acknowledged when it is, also if the link broke meanwhile, and comes once")
+    func storing() async throws {
+        let (a, b, proxy) = try await self.pair()
+        try await b.run { node, _ in node.storesLater = true }
+        try await a.publish(TestRecord.batch([(1, 1), (2, 2)]).records, count: 2, to: "b")
+        #expect(try await b.wait { seen, _ in seen.messages == 2 })
+        proxy.cut()
+        #expect(try await a.wait { _, statistics in statistics.first?.connects == 2 })
+        #expect(try await b.wait { _, statistics in statistics.first?.duplicatesDropped == 2 })
+        #expect(try await a.seen().finished["b"] == nil)
+        try await b.run { node, _ in
+            for stored in node.unstored { stored() }
+        }
+        #expect(
+            try await a.wait { seen, statistics in seen.finished["b"] == 2 && statistics.first?.queuedMessages == 0 }
+        )
+        #expect(try await b.seen().messages == 2)
+        proxy.stop()
+        try await a.stop()
+        try await b.stop()
+    }
+
+    @Test(
+        "The next life of a peer gets what the last one had not stored, and nothing that it had",
+        arguments: [true, false]
+    )
+    func nextLife(wasStored: Bool) async throws {
+        let a = try await RunningNode.start("a")
+        let first = try await RunningNode.start("b")
+        try await first.run { node, _ in node.storesLater = true }
+        try await a.meet("b", at: first.address)
+        try await first.meet("a", at: a.address)
+        try await a.publish(TestRecord.batch([(1, 1), (2, 2)]).records, count: 2, to: "b")
+        #expect(try await first.wait { seen, _ in seen.messages == 2 })
+        let position = try #require(try await first.seen().position)
+        #expect(position == PeerPosition(name: "a", epoch: 1, stream: position.stream, sequence: 2))
+        try await a.run { _, hub in hub.memberGone(name: "b", epoch: 1) }
+        #expect(try await a.seen().detached == ["b"])
+        try await first.stop()
+        let second = try await RunningNode.start("b", epoch: 2)
+        if wasStored { try await second.run { _, hub in hub.restore(position) } }
+        try await second.meet("a", at: a.address)
+        try await a.meet("b", epoch: 2, at: second.address)
+        try await a.publish(TestRecord.batch([(3, 1)]).records, count: 1, to: "b")
+        let wanted: [UInt64] = wasStored ? [3] : [1, 2, 3]
+        #expect(try await second.wait { seen, _ in seen.numbers.map(\.number) == wanted })
+        // What was for the first life is nothing that the second one's publishers wait for.
+        #expect(
+            try await a.wait { seen, statistics in seen.finished["b"] == 1 && statistics.first?.queuedMessages == 0 }
+        )
+        try await a.stop()
+        try await second.stop()
+    }
+
+    @Test("What is published while a peer is gone is kept for its kept sessions until it is back")
+    func keptForThePeer() async throws {
+        let a = try await RunningNode.start("a")
+        let first = try await RunningNode.start("b")
+        let kept = 1 | TableChange.keptBit
+        try await first.run { _, hub in
+            hub.ownTableChanged([
+                TableChange(filter: Array("kept".utf8), interest: kept),
+                TableChange(filter: Array("passing".utf8), interest: 2),
+            ])
+        }
+        try await a.meet("b", at: first.address)
+        try await first.meet("a", at: a.address)
+        #expect(try await a.wait { seen, _ in seen.routes["b"] == ["kept": kept, "passing": 2] })
+        try await a.run { _, hub in hub.memberGone(name: "b", epoch: 1) }
+        #expect(try await a.seen().routes["b"] == ["kept": kept])
+        try await first.stop()
+        for number in 1...3 {
+            try await a.publish(TestRecord.batch([(UInt64(number), 1)]).records, count: 1, to: "b")
+        }
+        let second = try await RunningNode.start("b", epoch: 2)
+        try await second.run { _, hub in
+            hub.ownTableChanged([TableChange(filter: Array("other".utf8), interest: 0)])
+        }
+        try await second.meet("a", at: a.address)
+        try await a.meet("b", epoch: 2, at: second.address)
+        #expect(try await second.wait { seen, _ in seen.numbers.map(\.number) == [1, 2, 3] })
+        #expect(try await a.wait { seen, _ in seen.routes["b"] == ["other": 0] })
+        #expect(try await a.seen().detached == [])
+        try await a.stop()
+        try await second.stop()
+    }
+
     @Test("A link without compression and one with it carry the same, and the counters tell the difference")
     func counters() async throws {
         let (a, b, proxy) = try await self.pair()
@@ -82,7 +170,7 @@ struct LinkShellTests {
     func tables() async throws {
         let (a, b, proxy) = try await self.pair()
         try await a.run { _, hub in
-            hub.ownTableChanged([TableChange(filter: Array("x/#".utf8), qos: 1)])
+            hub.ownTableChanged([TableChange(filter: Array("x/#".utf8), interest: 1)])
         }
         #expect(try await b.wait { seen, _ in seen.routes["a"] == ["x/#": 1] })
         #expect(try await a.wait { _, statistics in statistics.first?.tableAcknowledged == 1 })
@@ -91,11 +179,11 @@ struct LinkShellTests {
             for first in stride(from: 0, to: 50_000, by: 1_000) {
                 hub.ownTableChanged(
                     (first..<(first + 1_000)).map { number in
-                        TableChange(filter: Array("f\(number % 5_000)".utf8), qos: UInt8(number % 3))
+                        TableChange(filter: Array("f\(number % 5_000)".utf8), interest: UInt8(number % 3))
                     }
                 )
             }
-            hub.ownTableChanged([TableChange(filter: Array("x/#".utf8), qos: nil)])
+            hub.ownTableChanged([TableChange(filter: Array("x/#".utf8), interest: nil)])
         }
         proxy.cut()
         #expect(try await b.wait { seen, _ in seen.routes["a"]?.count == 5_000 && seen.routes["a"]?["x/#"] == nil })
@@ -154,7 +242,7 @@ struct LinkShellTests {
     @Test("A member only out of sight for a while keeps its table and loses nothing that is published afterwards")
     func outOfSight() async throws {
         let (a, b, proxy) = try await self.pair()
-        try await a.run { _, hub in hub.ownTableChanged([TableChange(filter: Array("t".utf8), qos: 2)]) }
+        try await a.run { _, hub in hub.ownTableChanged([TableChange(filter: Array("t".utf8), interest: 2)]) }
         try await a.publish(TestRecord.batch([(1, 1)]).records, count: 1, to: "b")
         #expect(try await b.wait { seen, _ in seen.messages == 1 && seen.routes["a"] == ["t": 2] })
         try await b.run { _, hub in hub.memberGone(name: "a", epoch: 1) }

@@ -1,3 +1,4 @@
+import LocalBroker
 import Logging
 import NIOCore
 import NIOPosix
@@ -19,19 +20,22 @@ final class LinkTestNode: LinkHost {
         var dead: [String] = []
         var congested: [Bool] = []
         var detached: [String] = []
+        /// How many of the messages for each peer are done with.
+        var finished: [String: UInt64] = [:]
+        /// What was to be stored last.
+        var position: PeerPosition?
     }
 
     final class Peer: LinkPeerHost {
         let name: String
         unowned let node: LinkTestNode
-        let onPending: () -> Void
+        var onPending: (() -> Void)?
         var pending = ByteBuffer()
         var pendingCount = 0
 
-        init(name: String, node: LinkTestNode, onPending: @escaping () -> Void) {
+        init(name: String, node: LinkTestNode) {
             self.name = name
             self.node = node
-            self.onPending = onPending
         }
 
         func takePending() -> ByteBuffer {
@@ -41,18 +45,27 @@ final class LinkTestNode: LinkHost {
             return pending
         }
 
-        func publish(_ batch: RecordBatch) {
+        func onFinished(_ count: UInt64) {
+            self.node.seen.withLock { $0.finished[self.name] = count }
+        }
+
+        func publish(_ batch: RecordBatch, position: PeerPosition?, stored: @escaping () -> Void) -> Bool {
+            if let position { self.node.seen.withLock { $0.position = position } }
             let keepsNumbers = self.node.keepsNumbers
             self.node.seen.withLock { seen in
                 seen.messages += batch.count
                 if keepsNumbers { seen.numbers += TestRecord.numbers(in: batch) }
             }
+            guard self.node.storesLater else { return true }
+            self.node.unstored.append(stored)
+            return false
         }
 
         func applyRoutes(_ changes: [TableChange]) {
             self.node.seen.withLock { seen in
                 for change in changes {
-                    seen.routes[self.name, default: [:]][String(decoding: change.filter, as: UTF8.self)] = change.qos
+                    seen.routes[self.name, default: [:]][String(decoding: change.filter, as: UTF8.self)] =
+                        change.interest
                 }
             }
         }
@@ -66,6 +79,10 @@ final class LinkTestNode: LinkHost {
             self.node.seen.withLock { $0.congested.append(isCongested) }
         }
 
+        func goAway(keeping routes: [TableChange]) { self.replaceRoutes(routes) }
+
+        func comeBack() {}
+
         func detach() {
             self.node.seen.withLock {
                 $0.detached.append(self.name)
@@ -76,12 +93,15 @@ final class LinkTestNode: LinkHost {
 
     let seen = Mutex(Seen())
     var keepsNumbers = true
+    /// Whether what comes has to be stored, and what is to be called then.
+    var storesLater = false
+    var unstored: [() -> Void] = []
     var peers: [String: Peer] = [:]
     /// Retained values: a stamp for each, in the bucket of its number.
     var retained: Set<UInt64> = []
 
-    func attach(peer name: String, onPending: @escaping () -> Void) -> any LinkPeerHost {
-        let peer = Peer(name: name, node: self, onPending: onPending)
+    func attach(peer name: String) -> any LinkPeerHost {
+        let peer = Peer(name: name, node: self)
         self.peers[name] = peer
         return peer
     }
@@ -91,7 +111,7 @@ final class LinkTestNode: LinkHost {
         for value in self.retained {
             digests[Int(value % 256)] ^= TableDigest.hash(
                 filter: withUnsafeBytes(of: value, Array.init),
-                qos: 0
+                interest: 0
             )
         }
         return digests
@@ -192,7 +212,7 @@ struct RunningNode: Sendable {
             guard let peer = node.peers[peer] else { return }
             peer.pending.writeImmutableBuffer(records)
             peer.pendingCount += count
-            peer.onPending()
+            peer.onPending?()
         }
     }
 

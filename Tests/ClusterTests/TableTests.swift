@@ -6,13 +6,13 @@ import Testing
 @Suite("Origin-owned tables")
 struct TableTests {
     private func change(_ filter: String, _ qos: UInt8?) -> TableChange {
-        TableChange(filter: Array(filter.utf8), qos: qos)
+        TableChange(filter: Array(filter.utf8), interest: qos)
     }
 
     @Test("The digest of an entry is the documented one and does not depend on the order of changes")
     func digests() {
         // FNV-1a over "a" and 1, through the finaliser of MurmurHash3.
-        #expect(TableDigest.hash(filter: [0x61], qos: 1) != TableDigest.hash(filter: [0x61], qos: 2))
+        #expect(TableDigest.hash(filter: [0x61], interest: 1) != TableDigest.hash(filter: [0x61], interest: 2))
         var one = OwnTable()
         var other = OwnTable()
         one.apply([self.change("a", 1), self.change("b", 2), self.change("a", 0)])
@@ -40,7 +40,7 @@ struct TableTests {
                     let qos: UInt8? =
                         Int.random(in: 0..<3, using: &self.generator) == 0
                         ? nil : UInt8.random(in: 0...2, using: &self.generator)
-                    return TableChange(filter: filter, qos: qos)
+                    return TableChange(filter: filter, interest: qos)
                 }
             )
         }
@@ -93,10 +93,10 @@ struct TableTests {
             switch outcome {
             case .nothing: break
             case .snapshotWanted: self.startSnapshot()
-            case .changed(let changes): for change in changes { self.routes[change.filter] = change.qos }
+            case .changed(let changes): for change in changes { self.routes[change.filter] = change.interest }
             case .replaced(let all):
                 self.routes = Dictionary(
-                    uniqueKeysWithValues: all.compactMap { change in change.qos.map { (change.filter, $0) } }
+                    uniqueKeysWithValues: all.compactMap { change in change.interest.map { (change.filter, $0) } }
                 )
             }
         }
@@ -119,7 +119,7 @@ struct TableTests {
         for _ in 0..<200 { try run.send(losing: false) }
         #expect(run.replica.digest == run.owner.digest)
         #expect(run.replica.sequence == run.owner.sequence)
-        let expected = run.owner.all.compactMap { change in change.qos.map { (change.filter, $0) } }
+        let expected = run.owner.all.compactMap { change in change.interest.map { (change.filter, $0) } }
         #expect(run.routes == Dictionary(uniqueKeysWithValues: expected))
     }
 

@@ -27,10 +27,9 @@ final class ClusterHost: LinkHost {
         self.onDead = onDead
     }
 
-    func attach(peer name: String, onPending: @escaping () -> Void) -> any LinkPeerHost {
+    func attach(peer name: String) -> any LinkPeerHost {
         self.onFirstPeer.take()?()
         let outlet = self.broker.attachPeer(name: name)
-        outlet.onPending = onPending
         return ClusterPeerHost(broker: self.broker, outlet: outlet, logger: self.logger)
     }
 
@@ -89,19 +88,31 @@ private final class ClusterPeerHost: LinkPeerHost {
         self.logger = logger
     }
 
+    var onPending: (() -> Void)? {
+        get { self.outlet.onPending }
+        set { self.outlet.onPending = newValue }
+    }
+
     var pendingCount: Int { self.outlet.pendingCount }
 
     func takePending() -> ByteBuffer {
         self.outlet.take().records
     }
 
-    func publish(_ batch: RecordBatch) {
-        let count = batch.records.withUnsafeReadableBytes { self.broker.publishFromPeer($0) }
-        guard count < batch.count else { return }
+    func onFinished(_ count: UInt64) {
+        self.outlet.onFinished(count)
+    }
+
+    func publish(_ batch: RecordBatch, position: PeerPosition?, stored: @escaping () -> Void) -> Bool {
+        let (count, areStored) = batch.records.withUnsafeReadableBytes {
+            self.broker.publishFromPeer($0, position: position, stored: stored)
+        }
+        guard count < batch.count else { return areStored }
         self.logger.warning(
             "messages of a peer cannot be read",
             metadata: ["peer": "\(self.outlet.name)", "count": "\(batch.count - count)"]
         )
+        return areStored
     }
 
     func applyRoutes(_ changes: [TableChange]) {
@@ -114,6 +125,15 @@ private final class ClusterPeerHost: LinkPeerHost {
 
     func congestionChanged(_ isCongested: Bool) {
         self.broker.setCongested(self.outlet.slot, isCongested)
+    }
+
+    func goAway(keeping routes: [TableChange]) {
+        self.broker.setAway(self.outlet, true)
+        self.replaceRoutes(routes)
+    }
+
+    func comeBack() {
+        self.broker.setAway(self.outlet, false)
     }
 
     func detach() {
@@ -188,12 +208,20 @@ private final class BucketSource: RetainedSource {
 
 extension TableChange {
     init(_ change: RouteChange) {
-        self.init(filter: change.filter, qos: change.qos)
+        self.init(
+            filter: change.filter,
+            interest: change.interest.map { $0.qos | ($0.isKept ? Self.keptBit : 0) }
+        )
     }
 }
 
 extension RouteChange {
     init(_ change: TableChange) {
-        self.init(filter: change.filter, qos: change.qos)
+        self.init(
+            filter: change.filter,
+            interest: change.interest.map { byte in
+                RouteInterest(qos: byte & ~TableChange.keptBit, isKept: byte & TableChange.keptBit != 0)
+            }
+        )
     }
 }

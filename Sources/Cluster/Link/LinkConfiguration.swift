@@ -23,8 +23,8 @@ package struct LinkConfiguration: Sendable {
     package var connectTimeout = TimeAmount.seconds(3)
     /// How long a SUBACK waits at most for the peers to know of the subscription.
     package var tableAppliedTimeout = TimeAmount.milliseconds(100)
-    /// How long a gone member's table is kept, in case it was only out of sight.
-    package var goneGrace = TimeAmount.seconds(60)
+    /// How long a gone member's table is kept, in case it was only out of sight, and what it has not acknowledged.
+    package var goneGrace = TimeAmount.minutes(10)
     /// How long a stopping node waits for its peers to acknowledge what it has sent.
     package var stopTimeout = TimeAmount.seconds(1)
     /// Whether peers at public addresses are talked to. Only where links are authenticated.

@@ -9,8 +9,9 @@ struct HeldAnswers {
         var packetID: UInt16
         var reason: ReasonCode
         var explanation: String?
-        /// Nil where it waits only for those in front of it.
+        /// Nil where it waits only for those in front of it, or for peers.
         var promise: StoragePromise?
+        var peers: PeerPromise?
     }
 
     /// As many messages as there are packet identifiers may wait.
@@ -23,18 +24,35 @@ struct HeldAnswers {
 extension Connection {
     static let storageFails = "nothing can be stored at the moment"
 
-    /// Acknowledges a message that was taken: when it is stored, if it must be, and after all before it.
+    /// Acknowledges a message that was taken: when it is stored, if it must be, when peers have it that must, and after all
+    /// before it.
     @inline(__always)
     func acknowledgeStored(_ kind: AckKind, _ packetID: UInt16) {
-        if self.shard.isStorageAwaited || self.held != nil {
-            self.hold(kind, packetID, .success, nil, isAwaited: self.shard.isStorageAwaited)
+        if self.shard.isStorageAwaited || self.shard.arePeersAwaited || self.held != nil {
+            self.hold(
+                kind,
+                packetID,
+                .success,
+                nil,
+                isAwaited: self.shard.isStorageAwaited,
+                arePeersAwaited: self.shard.arePeersAwaited
+            )
         } else {
             self.acknowledge(kind, packetID, .success)
         }
     }
 
-    /// - Parameter isAwaited: it waits for what this tick stores, not only for the answers in front of it.
-    func hold(_ kind: AckKind, _ packetID: UInt16, _ reason: ReasonCode, _ explanation: String?, isAwaited: Bool) {
+    /// - Parameters:
+    ///   - isAwaited: it waits for what this tick stores, not only for the answers in front of it.
+    ///   - arePeersAwaited: it waits for the peers to have what this tick sends them.
+    func hold(
+        _ kind: AckKind,
+        _ packetID: UInt16,
+        _ reason: ReasonCode,
+        _ explanation: String?,
+        isAwaited: Bool,
+        arePeersAwaited: Bool = false
+    ) {
         var held = self.held.take() ?? HeldAnswers()
         held.answers.append(
             HeldAnswers.Answer(
@@ -42,7 +60,8 @@ extension Connection {
                 packetID: packetID,
                 reason: reason,
                 explanation: explanation,
-                promise: isAwaited ? self.shard.awaitStorage(for: self) : nil
+                promise: isAwaited ? self.shard.awaitStorage(for: self) : nil,
+                peers: arePeersAwaited ? self.shard.awaitPeers(for: self) : nil
             )
         )
         let isTooMany = held.answers.count > HeldAnswers.countMax
@@ -57,6 +76,10 @@ extension Connection {
     func releaseAnswers() {
         guard self.isOpen, var held = self.held.take() else { return }
         while let answer = held.answers.first {
+            guard answer.peers?.isOpen != true else {
+                self.held = held
+                return
+            }
             switch answer.promise?.outcome {
             case .open?:
                 self.held = held

@@ -141,6 +141,7 @@ extension Connection {
         guard !session.state.received.contains(publish.packetID) else {
             // It may be the first answer that could not be given before, because nothing could be stored.
             self.shard.isStorageAwaited = self.shard.shared.storage != nil
+            self.shard.arePeersAwaited = false
             self.acknowledgeStored(.pubRec, publish.packetID)
             return
         }
@@ -200,6 +201,7 @@ extension Connection {
         guard self.version == .v5 else {
             if kind == .pubRec { _ = self.session?.state.received.insert(publish.packetID) }
             self.shard.isStorageAwaited = false
+            self.shard.arePeersAwaited = false
             self.acknowledgeStored(kind, publish.packetID)
             return
         }

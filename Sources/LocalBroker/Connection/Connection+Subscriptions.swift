@@ -41,6 +41,7 @@ extension Connection {
                 subscriptionIdentifier: subscribe.subscriptionIdentifier
             )
             route.options.isStored = session.state.storedNumber != 0
+            route.options.isKept = session.state.expirySeconds > 0
             if isShared {
                 guard let share = session.state.shares.assign(filter) else {
                     reasons.append(.quotaExceeded)

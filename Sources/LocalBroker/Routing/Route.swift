@@ -1,6 +1,6 @@
 /// The options of one subscription, packed as the routes carry them.
 package struct SubscriptionOptions: Hashable, Sendable {
-    /// Bits 0–1 QoS, bit 2 No Local, bit 3 Retain As Published, bit 4 that the session is stored.
+    /// Bits 0–1 QoS, bit 2 No Local, bit 3 Retain As Published, bit 4 that the session is stored, bit 5 that it is kept.
     package var rawValue: UInt8
 
     package init(rawValue: UInt8) {
@@ -10,6 +10,12 @@ package struct SubscriptionOptions: Hashable, Sendable {
     package init(qos: UInt8, noLocal: Bool = false, retainAsPublished: Bool = false) {
         assert(qos <= 2, "QoS 3 does not exist [MQTT3-3.8.3-4]")
         self.rawValue = qos & 0b11 | (noLocal ? 0b100 : 0) | (retainAsPublished ? 0b1000 : 0)
+    }
+
+    /// Of a peer or a share group.
+    init(_ interest: RouteInterest) {
+        self.init(qos: min(interest.qos, 2))
+        self.isKept = interest.isKept
     }
 
     /// The highest QoS at which the subscriber wants messages.
@@ -24,7 +30,13 @@ package struct SubscriptionOptions: Hashable, Sendable {
     /// Messages at QoS 1 and 2 are stored before they are acknowledged to their publisher.
     var isStored: Bool {
         get { self.rawValue & 0b1_0000 != 0 }
-        set { self.rawValue = self.rawValue & 0b1111 | (newValue ? 0b1_0000 : 0) }
+        set { self.rawValue = self.rawValue & ~0b1_0000 | (newValue ? 0b1_0000 : 0) }
+    }
+
+    /// The session outlives its connection. Of a peer: one of those that want the messages there does.
+    var isKept: Bool {
+        get { self.rawValue & 0b10_0000 != 0 }
+        set { self.rawValue = self.rawValue & ~0b10_0000 | (newValue ? 0b10_0000 : 0) }
     }
 }
 

@@ -1,12 +1,32 @@
+/// What the sessions of one node want at a filter, all together.
+package struct RouteInterest: Hashable, Sendable {
+    /// The highest QoS that any of them wants.
+    package var qos: UInt8
+    /// Some session that wants QoS 1 or 2 outlives its connection, and must not miss what its publisher was told is safe.
+    package var isKept: Bool
+
+    package init(qos: UInt8, isKept: Bool = false) {
+        self.qos = qos
+        self.isKept = isKept
+    }
+}
+
 /// A change of what this node's own sessions subscribe to, over all of them. Peers' routes do not count.
 package struct RouteChange: Sendable, Equatable {
     package var filter: [UInt8]
-    /// The highest QoS any session of this node wants at the filter; `nil`: nobody any more.
-    package var qos: UInt8?
+    /// `nil`: nobody any more.
+    package var interest: RouteInterest?
+
+    /// The highest QoS that anybody wants.
+    package var qos: UInt8? { self.interest?.qos }
+
+    package init(filter: [UInt8], interest: RouteInterest?) {
+        self.filter = filter
+        self.interest = interest
+    }
 
     package init(filter: [UInt8], qos: UInt8?) {
-        self.filter = filter
-        self.qos = qos
+        self.init(filter: filter, interest: qos.map { RouteInterest(qos: $0) })
     }
 }
 
@@ -22,7 +42,7 @@ package enum RouteOperation: Sendable {
     case retarget(filter: [UInt8], from: SubscriberID, to: SubscriberID)
     /// A member of a shared subscription has lost its client while its session goes on, or has it back.
     case setAway(filter: [UInt8], SubscriberID, Bool)
-    /// Some of a peer's filters have changed; `qos` nil removes.
+    /// Some of a peer's filters have changed.
     case updatePeer(SubscriberID, [RouteChange])
     /// The peer's whole set, in one step: readers see the old set or the new one, or while slices of it are applied to a table
     /// in one copy some of both.

@@ -125,17 +125,17 @@ extension RouteTrie {
         }
     }
 
-    /// Makes a change and notes it if the highest QoS of this node's sessions at the filter is another one after it.
+    /// Makes a change and notes it if what this node's sessions want at the filter is something else after it.
     func noting(_ filter: [UInt8], at place: Place, in changes: inout [RouteChange]?, _ change: () -> Void) {
         guard changes != nil else {
             change()
             return
         }
-        let before = self.highestSessionQoS(in: self.run(at: place).pointee)
+        let before = self.interest(in: self.run(at: place).pointee)
         change()
-        let after = self.highestSessionQoS(in: self.run(at: place).pointee)
+        let after = self.interest(in: self.run(at: place).pointee)
         if before != after {
-            changes?.append(RouteChange(filter: filter, qos: after))
+            changes?.append(RouteChange(filter: filter, interest: after))
         }
     }
 
@@ -156,8 +156,8 @@ extension RouteTrie {
             budget -= 1
             let update = updates[cursor.item]
             cursor.item += 1
-            if let qos = update.qos {
-                var route = Route(subscriber: peer, options: SubscriptionOptions(qos: min(qos, 2)))
+            if let interest = update.interest {
+                var route = Route(subscriber: peer, options: SubscriptionOptions(interest))
                 route.mark = mark
                 self.subscribe(update.filter, route, changes: &changes)
             } else {
@@ -214,8 +214,8 @@ extension RouteTrie {
         for node in 0..<self.nodeCount where self.nodes[Int(node)].parent != RouteNode.freeParent {
             for kind in [Place.Kind.exact, .multiLevel] {
                 let place = Place(kind: kind, node: node)
-                if let qos = self.highestSessionQoS(in: self.run(at: place).pointee) {
-                    own.append(RouteChange(filter: self.filter(of: place), qos: qos))
+                if let interest = self.interest(in: self.run(at: place).pointee) {
+                    own.append(RouteChange(filter: self.filter(of: place), interest: interest))
                 }
             }
         }

@@ -4,7 +4,7 @@
 /// 63 routes in small runs; blocks of 64 and more carry an index behind the routes, so it is O(1) at any size, and 100
 /// 000 receivers of one filter can leave one after another in linear time. Layout of an indexed block of class k:
 ///
-///     2^k routes | one unit: sessions at QoS 0, 1, 2 as UInt32 | 2^(k+1) positions + 1 as UInt32, open-addressed
+///     2^k routes | one unit: sessions at QoS 0, 1, 2, kept ones, as UInt32 | 2^(k+1) positions + 1 as UInt32, open-addressed
 ///
 /// The index costs 8 bytes a route of capacity.
 extension RouteTrie {
@@ -37,21 +37,26 @@ extension RouteTrie {
         return index.slot(of: subscriber).map { Int(index.positions[$0]) - 1 }
     }
 
-    /// The highest QoS of any session in the run: a look at three counters, or at fewer than 64 routes.
-    func highestSessionQoS(in run: RouteRun) -> UInt8? {
+    /// What the sessions in the run want: a look at four counters, or at fewer than 64 routes.
+    func interest(in run: RouteRun) -> RouteInterest? {
         if run.isEmpty {
             return nil
         }
         let routes = self.routes(of: run)
         if run.isIndexed {
             let index = RunIndex(run, routes: routes, seed: self.seed)
-            return [2, 1, 0].first { index.sessions[$0] > 0 }.map { UInt8($0) }
+            let highest = [2, 1, 0].first { index.sessions[$0] > 0 }
+            return highest.map { RouteInterest(qos: UInt8($0), isKept: index.sessions[3] > 0) }
         }
-        var highest: UInt8?
+        var interest: RouteInterest?
         for position in 0..<run.count where !routes[position].subscriber.isPeer {
-            highest = max(highest ?? 0, routes[position].options.qos)
+            let options = routes[position].options
+            interest = RouteInterest(
+                qos: max(interest?.qos ?? 0, options.qos),
+                isKept: interest?.isKept == true || (options.isKept && options.qos > 0)
+            )
         }
-        return highest
+        return interest
     }
 
     /// Adds the route, or replaces the one of the same subscriber.

@@ -75,15 +75,18 @@ extension RouteTrie {
         let members = self.groups.base[Int(group)]
         let place = Place(kind: members.isMultiLevel == 1 ? .multiLevel : .exact, node: members.node)
         let subscriber = SubscriberID(shard: 0, slot: group, kind: .group)
-        let qos = [members.present, members.away].compactMap { self.highestSessionQoS(in: $0) }.max()
+        let interests = [members.present, members.away].compactMap { self.interest(in: $0) }
+        let interest = interests.map(\.qos).max().map { qos in
+            RouteInterest(qos: qos, isKept: interests.contains(where: \.isKept))
+        }
         self.noting(topicFilter, at: place, in: &changes) {
-            if let qos {
-                self.put(Route(subscriber: subscriber, options: SubscriptionOptions(qos: qos)), at: place)
+            if let interest {
+                self.put(Route(subscriber: subscriber, options: SubscriptionOptions(interest)), at: place)
             } else if let position = self.find(subscriber, in: self.run(at: place).pointee) {
                 self.remove(position: position, at: place)
             }
         }
-        guard qos == nil else { return }
+        guard interest == nil else { return }
         self.groups.remove(filter, number: group)
         self.removeIfBare(place.node)
     }

@@ -1,9 +1,9 @@
-/// The index at the end of a large run's block: subscriber → position, and the sessions at each QoS.
+/// The index at the end of a large run's block: subscriber → position, and the sessions at each QoS and those that are kept.
 ///
 /// A view of memory in the unit pool; see `RouteTrie+runs` for the layout.
 struct RunIndex {
     let routes: UnsafeMutablePointer<Route>
-    /// Number of session routes at QoS 0, 1 and 2.
+    /// Number of session routes at QoS 0, 1 and 2, and of those above 0 whose session is kept.
     let sessions: UnsafeMutablePointer<UInt32>
     /// Position + 1; 0 is empty. Twice as many slots as routes, so a probe is short.
     let positions: UnsafeMutablePointer<UInt32>
@@ -31,6 +31,7 @@ struct RunIndex {
         if !route.subscriber.isPeer {
             let qos = Int(route.options.qos)
             self.sessions[qos] = UInt32(Int(self.sessions[qos]) + difference)
+            if qos > 0, route.options.isKept { self.sessions[3] = UInt32(Int(self.sessions[3]) + difference) }
         }
     }
 

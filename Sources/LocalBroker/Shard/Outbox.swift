@@ -25,8 +25,9 @@ struct Outbox {
         var share: UInt16 = 0
         /// Further identifiers of joined subscriptions: the head of a list in the shard's `joinedIdentifiers`, plus one.
         var furtherIdentifiers: UInt32 = 0
-        /// It must be stored for the receiver. Of use to the publisher's shard only, and not handed on.
-        var isStored = false
+        /// It must be stored for the receiver, or a peer must have it, before its publisher is told that it is safe. Of use to
+        /// the publisher's shard only, and not handed on.
+        var isAwaited = false
     }
 
     static let headerSize = 16

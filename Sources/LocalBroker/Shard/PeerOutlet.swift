@@ -14,6 +14,14 @@ package final class PeerOutlet {
     package var pendingCount = 0
     /// Called at the end of a tick in which something was added. Takes `pending`, or leaves it for later.
     package var onPending: (() -> Void)?
+    /// The peer is gone and may come back: QoS 1 and 2 messages for sessions that are kept there are collected, nothing else, and
+    /// nobody waits for it to have them.
+    var isAway = false
+    /// QoS 1 and 2 messages that were collected, and how many of these, from the first one on, the peer has or will never get.
+    var appended: UInt64 = 0
+    var finished: UInt64 = 0
+    /// Who waits for the peer to have so many.
+    var waits = CircularBuffer<(position: UInt64, PeerWait)>()
     /// The last publish that reached this peer, so that overlapping filters give it one copy.
     var lastPublish: UInt64 = 0
     var isDirty = false

@@ -27,6 +27,7 @@ extension Shard {
         var message = message
         var isStored = true
         self.isStorageAwaited = false
+        self.arePeersAwaited = false
         if message.retain, scope != .status {
             isStored = self.storeRetained(&message)
             // A client that can be told is told that its message was not taken, and then nobody gets it.
@@ -49,10 +50,10 @@ extension Shard {
         } else {
             self.deliverMatches(message, from: source, publisher: publisher, scope: scope)
         }
-        let isStorageAwaited = self.isStorageAwaited
+        let isAwaited = (self.isStorageAwaited, self.arePeersAwaited)
         self.flushOverdue()
         // A connection may have been closed, and its will published.
-        self.isStorageAwaited = isStorageAwaited
+        (self.isStorageAwaited, self.arePeersAwaited) = isAwaited
         if let reason = self.stallRequest.take() { source?.stall(reason) }
         return isStored
     }
@@ -95,7 +96,7 @@ extension Shard {
             }
             guard let session = self.slots[Int(receiver.slot)] else { continue }
             if route.options.noLocal, session === publisher { continue }
-            if receiver.isStored { self.isStorageAwaited = true }
+            if receiver.isAwaited { self.isStorageAwaited = true }
             self.deliver(message, to: session, receiver: receiver, isShared: isShared)
         }
         self.finish(message, touched: touched)
@@ -136,7 +137,7 @@ extension Shard {
                 }
                 guard let session = self.slots[Int(receiver.slot)] else { continue }
                 if route.options.noLocal, session === publisher { continue }
-                if receiver.isStored { self.isStorageAwaited = true }
+                if receiver.isAwaited { self.isStorageAwaited = true }
                 if isOnly {
                     self.receivers.append(receiver)
                 } else {
@@ -162,7 +163,7 @@ extension Shard {
         guard let member = self.chooseMember(ofGroup: route.subscriber.slot) else { return }
         if Int(member.subscriber.shard) == self.index {
             let receiver = Outbox.Receiver(member, message: message)
-            if receiver.isStored { self.isStorageAwaited = true }
+            if receiver.isAwaited { self.isStorageAwaited = true }
             self.receivers.append(receiver)
         } else {
             self.deliver(message, toMember: member, from: source, touched: &touched)
@@ -199,7 +200,7 @@ extension Shard {
             return
         }
         guard let session = self.slots[Int(receiver.slot)] else { return }
-        if receiver.isStored { self.isStorageAwaited = true }
+        if receiver.isAwaited { self.isStorageAwaited = true }
         self.deliver(message, to: session, receiver: receiver, isShared: false)
     }
 
@@ -211,17 +212,13 @@ extension Shard {
         toShard shard: Int,
         touched: inout UInt64
     ) {
-        if receiver.kind != .session, message.qos != .atMostOnce, self.shared.congestedPeers.isAny,
-            receiver.kind == .allPeers || self.shared.congestedPeers.contains(receiver.slot)
-        {
-            self.stallRequest = .congestedLink
-        }
+        if receiver.kind != .session, message.qos != .atMostOnce { self.noteForwarding(to: receiver) }
         if shard == self.index {
             self.forward(message, to: receiver, isOnly: self.matches.runCount == 1)
             return
         }
         let bit: UInt64 = 1 << UInt64(shard)
-        if receiver.isStored {
+        if receiver.isAwaited, receiver.kind == .session {
             self.isStorageAwaited = true
             self.journal.awaitedShards |= bit
         }
@@ -230,6 +227,16 @@ extension Shard {
         self.outbox(shard) { outbox in
             if isFirst { outbox.begin(publisher: source?.id ?? 0) }
             outbox.add(receiver)
+        }
+    }
+
+    /// A QoS 1 or 2 message goes to a peer.
+    private func noteForwarding(to receiver: Outbox.Receiver) {
+        if receiver.isAwaited { self.awaitPeer(receiver) }
+        if self.shared.congestedPeers.isAny,
+            receiver.kind == .allPeers || self.shared.congestedPeers.contains(receiver.slot)
+        {
+            self.stallRequest = .congestedLink
         }
     }
 
@@ -410,14 +417,18 @@ extension Shard {
             // than the others, so then the message keeps its own QoS.
             self.append(message, qos: isOnly ? receiver.qos : message.qos, to: outlet)
         case .allPeers:
-            for case let outlet? in self.outlets { self.append(message, qos: message.qos, to: outlet) }
+            // Who is away gets what was retained meanwhile when the stores are made equal.
+            for case let outlet? in self.outlets where !outlet.isAway {
+                self.append(message, qos: message.qos, to: outlet)
+            }
         case .session: preconditionFailure("a session is not forwarded to")
         }
     }
 
     private func append(_ message: MessageView, qos: QoS, to outlet: PeerOutlet) {
-        if outlet.lastPublish == self.publishSerial { return }
+        if outlet.lastPublish == self.publishSerial || (outlet.isAway && qos == .atMostOnce) { return }
         outlet.lastPublish = self.publishSerial
+        if qos != .atMostOnce { outlet.appended &+= 1 }
         MessageRecord.appendWithLength(message, qos: qos, to: &outlet.pending)
         outlet.pendingCount += 1
         if !outlet.isDirty { self.markDirty(outlet) }
@@ -429,7 +440,8 @@ extension Shard {
             kind: .allPeers,
             qos: message.qos,
             retainAsPublished: true,
-            subscriptionIdentifier: 0
+            subscriptionIdentifier: 0,
+            isAwaited: true
         )
         self.publishSerial &+= 1
         var touched: UInt64 = 0
@@ -452,6 +464,7 @@ extension Outbox.Receiver {
             subscriptionIdentifier: route.subscriptionIdentifier,
             share: route.share
         )
-        self.isStored = route.options.isStored && self.qos != .atMostOnce
+        let isAwaited = route.subscriber.isPeer ? route.options.isKept : route.options.isStored
+        self.isAwaited = isAwaited && self.qos != .atMostOnce
     }
 }

@@ -60,6 +60,9 @@ final class Shard {
     var storedRecord: [UInt8] = []
     /// Set while a message is published that must be stored before it is acknowledged.
     @exclusivity(unchecked) var isStorageAwaited = false
+    /// The same for a message that peers must have.
+    @exclusivity(unchecked) var arePeersAwaited = false
+    var peerPromises = PeerPromises()
     /// Set while a message is delivered that its publisher should be slowed for.
     @exclusivity(unchecked) var stallRequest: StallReason?
     @exclusivity(unchecked) var template = PublishTemplate()
@@ -209,6 +212,7 @@ final class Shard {
         self.flushDirty()
         self.goOnFanningOut()
         self.handInJournal()
+        self.requestPeerPromise()
         self.flushLate()
         if self.isInTable, self.outboxesTouched == 0 {
             self.isInTable = false
@@ -351,6 +355,7 @@ final class Shard {
     func onSecond() {
         self.beginTick()
         if self.index == 0 { self.purgeRetained() }
+        if self.index == Self.linkShard { self.releaseOverdueAnswers() }
         for timer in self.timers.advance(toSeconds: self.now.seconds) {
             switch timer {
             case .connection(let id): self.connections[id]?.onTimer()

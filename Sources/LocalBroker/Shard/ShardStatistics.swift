@@ -23,6 +23,8 @@ package struct ShardStatistics: Sendable, Equatable {
     package var droppedTooLarge: UInt64 = 0
     /// Messages that expired before they could be sent.
     package var droppedExpired: UInt64 = 0
+    /// Ticks whose messages were acknowledged although a peer had not confirmed them in time.
+    package var unconfirmedByPeers: UInt64 = 0
     package var protocolErrors: UInt64 = 0
     /// Messages that their publisher had no right to publish.
     package var publishesDenied: UInt64 = 0
@@ -85,6 +87,7 @@ package struct ShardStatistics: Sendable, Equatable {
         sum.droppedQueueFull += part.droppedQueueFull
         sum.droppedTooLarge += part.droppedTooLarge
         sum.droppedExpired += part.droppedExpired
+        sum.unconfirmedByPeers += part.unconfirmedByPeers
         sum.protocolErrors += part.protocolErrors
         sum.publishesDenied += part.publishesDenied
         sum.subscriptionsDenied += part.subscriptionsDenied

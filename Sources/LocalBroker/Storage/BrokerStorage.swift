@@ -36,6 +36,8 @@ struct BrokerStorage: Sendable {
     private let storage: any Storage
     let writer: StorageWriter
     let identity: BrokerIdentity
+    /// How far the life before had followed its peers.
+    let peerPositions: [PeerPosition]
 
     /// Opens what the configuration chooses, and notes that a new life has begun; nil where nothing is to be stored.
     ///
@@ -75,16 +77,18 @@ struct BrokerStorage: Sendable {
             logger: configuration.logger
         )
         var identity = BrokerIdentity(configuration, nowMilliseconds: nowMilliseconds)
+        var positions: [PeerPosition] = []
         for case .setting(let setting) in try await storage.read(.settings, after: nil, limit: Self.pageCount) {
             switch setting.name {
             case Self.incarnationName:
                 let last = UInt64(setting.value) ?? 0
                 identity.incarnation = max(nowMilliseconds, last == .max ? last : last + 1)
             case Self.nameName: identity.name = configuration.name ?? setting.value
-            default: break
+            default: if let position = PeerPosition(setting) { positions.append(position) }
             }
         }
         self.identity = identity
+        self.peerPositions = positions
         let settings = [(Self.incarnationName, "\(identity.incarnation)"), (Self.nameName, identity.name)]
         let changes = settings.map { StorageChange.put(.setting(Stored.Setting(name: $0, value: $1))) }
         try await storage.write(changes, isDurable: true)

@@ -87,6 +87,7 @@ extension Shard {
                 share: share ?? 0
             )
             route.options.isStored = true
+            route.options.isKept = true
             operations.append(.subscribe(filter: filter.bytes, route))
             if share != nil { operations.append(.setAway(filter: filter.bytes, session.subscriberID, true)) }
         }

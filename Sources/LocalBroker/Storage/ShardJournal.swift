@@ -174,11 +174,18 @@ extension Shard {
 
     /// A QoS 2 message goes to the client when it is stored.
     private func sendWhenStored(_ session: Session, _ number: UInt64) {
-        let promise = self.awaitStorage()
-        promise.afterwards.append {
-            guard promise.outcome == .stored else { return self.sendWhenStored(session, number) }
+        self.whenStored {
             session.state.log.storedThrough = max(session.state.log.storedThrough, number)
             session.connection?.pump()
+        }
+    }
+
+    /// Does something as soon as all is stored that this tick has stored, however often that has to be tried.
+    func whenStored(_ body: @escaping () -> Void) {
+        let promise = self.awaitStorage()
+        promise.afterwards.append {
+            guard promise.outcome == .stored else { return self.whenStored(body) }
+            body()
         }
     }
 

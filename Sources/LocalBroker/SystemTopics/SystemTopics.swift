@@ -106,6 +106,7 @@ struct SystemTopics {
             ("publish/messages/dropped/queue", status.statistics.droppedQueueFull),
             ("publish/messages/dropped/size", status.statistics.droppedTooLarge),
             ("publish/messages/expired", status.statistics.droppedExpired),
+            ("publish/messages/unconfirmed", status.statistics.unconfirmedByPeers),
             ("errors/mqtt", status.statistics.protocolErrors),
             ("errors/tls", status.statistics.tlsFailures),
             ("errors/websocket", status.statistics.webSocketFailures),

@@ -18,8 +18,10 @@ struct TestPeer: Sendable {
     let slot: PeerSlot
 
     /// Says that somebody on the peer wants messages, and waits until it holds.
-    func subscribe(_ filters: String..., qos: UInt8 = 2) async throws {
-        let changes = filters.map { RouteChange(filter: Array($0.utf8), qos: qos) }
+    func subscribe(_ filters: String..., qos: UInt8 = 2, isKept: Bool = false) async throws {
+        let changes = filters.map {
+            RouteChange(filter: Array($0.utf8), interest: RouteInterest(qos: qos, isKept: isKept))
+        }
         try await self.onLink { self.broker.applyPeerRoutes(self.slot, changes) }
         _ = try await eventually { self.broker.shared.routes.poll() }
     }
@@ -58,14 +60,28 @@ struct TestPeer: Sendable {
         }
     }
 
+    /// The peer has so many of the QoS 1 and 2 messages that were collected.
+    func confirm(_ count: UInt64) async throws {
+        try await self.onLink { self.outlet.value.onFinished(count) }
+    }
+
     /// Messages of the peer arrive on its link.
-    func publish(_ topic: String, _ payload: String, qos: QoS = .atLeastOnce, stamp: UInt64 = 0) async throws -> Int {
+    ///
+    /// - Parameter stored: called when all is stored that has to be, unless it is at once.
+    @discardableResult
+    func publish(
+        _ topic: String,
+        _ payload: String,
+        qos: QoS = .atLeastOnce,
+        stamp: UInt64 = 0,
+        stored: @escaping @Sendable () -> Void = {}
+    ) async throws -> (count: Int, areStored: Bool) {
         try await self.onLink {
             var buffer = ByteBuffer()
             withMessage(topic: topic, payload: payload, qos: qos, retain: stamp != 0, stamp: stamp) {
                 MessageRecord.appendWithLength($0, qos: qos, to: &buffer)
             }
-            return buffer.withUnsafeReadableBytes { self.broker.publishFromPeer($0) }
+            return buffer.withUnsafeReadableBytes { self.broker.publishFromPeer($0, stored: stored) }
         }
     }
 
@@ -75,10 +91,12 @@ struct TestPeer: Sendable {
 }
 
 extension TestBroker {
-    func attachPeer(_ name: String) async throws -> TestPeer {
+    /// - Parameter confirms: the peer has at once whatever is collected for it.
+    func attachPeer(_ name: String, confirms: Bool = true) async throws -> TestPeer {
         let broker = self.broker
         return try await broker.linkLoop.submit {
             let outlet = broker.attachPeer(name: name)
+            if confirms { outlet.onPending = { [unowned outlet] in outlet.onFinished(outlet.appended) } }
             return TestPeer(
                 broker: broker,
                 outlet: NIOLoopBound(outlet, eventLoop: broker.linkLoop),

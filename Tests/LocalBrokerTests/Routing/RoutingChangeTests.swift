@@ -51,6 +51,28 @@ struct RoutingChangeTests {
         #expect(self.log.take() == [RouteChange("a/#", 0)])
     }
 
+    @Test("the first and the last kept session at QoS 1 or 2 make a change, also among many", arguments: [1, 100])
+    func kept(others: UInt32) {
+        func kept(_ number: UInt32, qos: UInt8) -> RouteOperation {
+            var route = Route(subscriber: sessionID(number), options: SubscriptionOptions(qos: qos))
+            route.options.isKept = true
+            return .subscribe(filter: Array("a".utf8), route)
+        }
+        func change(_ qos: UInt8, isKept: Bool) -> RouteChange {
+            RouteChange(filter: Array("a".utf8), interest: RouteInterest(qos: qos, isKept: isKept))
+        }
+        self.table.apply((1...others).map { .add("a", sessionID($0), qos: 1) })
+        #expect(self.log.take() == [change(1, isKept: false)])
+        self.table.apply([kept(1001, qos: 0)])
+        #expect(self.log.take() == [])
+        self.table.apply([kept(1002, qos: 1), kept(1003, qos: 1), kept(1001, qos: 1)])
+        #expect(self.log.take() == [change(1, isKept: true)])
+        self.table.apply([.drop("a", sessionID(1002)), kept(1003, qos: 0)])
+        #expect(self.log.take() == [])
+        self.table.apply([.drop("a", sessionID(1001))])
+        #expect(self.log.take() == [change(1, isKept: false)])
+    }
+
     @Test("a filter and the same filter with /# are two filters")
     func filterAndMultiLevel() {
         self.table.apply([.add("a", sessionID(1)), .add("a/#", sessionID(1)), .drop("a", sessionID(1))])

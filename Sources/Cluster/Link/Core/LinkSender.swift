@@ -51,6 +51,8 @@ package struct LinkSender: Sendable {
         var first: UInt64
         var wasSent: Bool
         var content: RecordBatch
+        /// Sequenced records that were taken over up to its end, lost ones among them.
+        var takenThrough: UInt64
 
         var bytes: Int { self.content.records.readableBytes }
         var last: UInt64 { self.first + UInt64(self.content.sequenced) - 1 }
@@ -76,6 +78,13 @@ package struct LinkSender: Sendable {
         self.stream = stream
         self.limits = limits
     }
+
+    /// Sequenced records that were taken over, lost ones among them.
+    package private(set) var taken: UInt64 = 0
+    /// Batches with such records that are held.
+    private var sequencedBatches = 0
+    /// How many of the sequenced records that were taken over, from the first one on, the peer has or will never get.
+    package private(set) var finished: UInt64 = 0
 
     package var hasUnsent: Bool { !self.unsent.isEmpty }
 
@@ -104,6 +113,7 @@ package struct LinkSender: Sendable {
             }
             if isUnwanted || isTooLong {
                 if isTooLong { self.counters.oversized += 1 } else { self.counters.droppedAtMostOnce += 1 }
+                if step.qos > 0 { self.taken += 1 }
                 cut = RecordCut(start: step.end)
             } else {
                 cut.count += 1
@@ -112,6 +122,7 @@ package struct LinkSender: Sendable {
             offset = step.end
         }
         self.append(cut, end: offset, of: records)
+        if self.sequencedBatches == 0 { self.finished = self.taken }
     }
 
     /// A run of records within a buffer.
@@ -128,6 +139,7 @@ package struct LinkSender: Sendable {
             preconditionFailure("a batch from \(cut.start) to \(end) of \(records.readableBytes) bytes")
         }
         let content = RecordBatch(count: cut.count, sequenced: cut.sequenced, records: slice)
+        self.taken += UInt64(cut.sequenced)
         if self.messages + cut.count > self.limits.messagesMax || self.bytes + end - cut.start > self.limits.bytesMax {
             self.counters.lost += UInt64(cut.sequenced)
             self.counters.droppedAtMostOnce += UInt64(cut.count - cut.sequenced)
@@ -146,9 +158,11 @@ package struct LinkSender: Sendable {
         if !self.unsent.isEmpty, let last = self.unsent.last, Self.canJoin(last, content) {
             // While the link is down, many small batches become few larger ones: less memory, better compression.
             self.unsent.last?.content.join(content)
+            self.unsent.last?.takenThrough = self.taken
             return
         }
-        self.unsent.append(Batch(first: first, wasSent: false, content: content))
+        if content.sequenced > 0 { self.sequencedBatches += 1 }
+        self.unsent.append(Batch(first: first, wasSent: false, content: content, takenThrough: self.taken))
     }
 
     private static func canJoin(_ batch: Batch, _ content: RecordBatch) -> Bool {
@@ -193,7 +207,12 @@ package struct LinkSender: Sendable {
     private mutating func release(_ batch: Batch) {
         self.bytes -= batch.bytes
         self.messages -= batch.content.count
-        if batch.content.sequenced == 0 { self.droppableMessages -= batch.content.count }
+        if batch.content.sequenced == 0 {
+            self.droppableMessages -= batch.content.count
+        } else {
+            self.sequencedBatches -= 1
+            self.finished = self.sequencedBatches == 0 ? self.taken : batch.takenThrough
+        }
         if self.isCongested, self.bytes <= self.limits.bytesMax / 4, self.messages <= self.limits.messagesMax / 4 {
             self.isCongested = false
         }
@@ -277,6 +296,21 @@ package struct LinkSender: Sendable {
             batch.first = batch.content.sequenced > 0 ? self.nextSequence : 0
             self.nextSequence += UInt64(batch.content.sequenced)
             self.unsent.append(batch)
+        }
+    }
+
+    /// The peer is gone, and may come back, in this life or another: what it has not acknowledged of QoS 1 and 2 is kept for it.
+    package mutating func onPeerAway() {
+        self.onDisconnected()
+        let batches = self.unsent.all
+        self.unsent.removeAll()
+        for batch in batches {
+            if batch.content.sequenced > 0 {
+                self.unsent.append(batch)
+            } else {
+                self.counters.droppedAtMostOnce += UInt64(batch.content.count)
+                self.release(batch)
+            }
         }
     }
 

@@ -132,7 +132,7 @@ extension LinkFrame {
     private static func encode(_ changes: [TableChange], into body: inout ByteBuffer) {
         body.writeLinkInteger(UInt64(changes.count))
         for change in changes {
-            body.writeInteger(change.qos ?? Self.removed)
+            body.writeInteger(change.interest ?? Self.removed)
             body.writeLinkInteger(UInt64(change.filter.count))
             body.writeBytes(change.filter)
         }

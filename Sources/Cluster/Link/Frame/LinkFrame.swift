@@ -39,13 +39,17 @@ package struct RecordBatch: Hashable, Sendable {
 
 /// One change of an origin-owned table of subscriptions, or one entry of its snapshot.
 package struct TableChange: Hashable, Sendable {
-    package var filter: [UInt8]
-    /// The highest QoS subscribed with; `nil` when nobody is any more.
-    package var qos: UInt8?
+    /// What an entry says that somebody keeps.
+    package static let keptBit: UInt8 = 4
 
-    package init(filter: [UInt8], qos: UInt8?) {
+    package var filter: [UInt8]
+    /// The highest QoS subscribed with, and `keptBit` if one of those at QoS 1 or 2 outlives its connection; `nil` when nobody
+    /// subscribes any more.
+    package var interest: UInt8?
+
+    package init(filter: [UInt8], interest: UInt8?) {
         self.filter = filter
-        self.qos = qos
+        self.interest = interest
     }
 }
 

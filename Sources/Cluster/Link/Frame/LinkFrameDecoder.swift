@@ -94,7 +94,7 @@ package struct LinkFrameDecoder: Sendable {
         case .snapshotEntries:
             try self.table(&reader)
             let entries = try self.changes(&reader)
-            guard entries.allSatisfy({ $0.qos != nil }) else {
+            guard entries.allSatisfy({ $0.interest != nil }) else {
                 throw LinkError(.malformed, "a removal within a snapshot")
             }
             return .snapshotEntries(entries)
@@ -196,13 +196,17 @@ package struct LinkFrameDecoder: Sendable {
         var changes: [TableChange] = []
         changes.reserveCapacity(count)
         for _ in 0..<count {
-            let qos = try reader.integer(as: UInt8.self)
+            let interest = try reader.integer(as: UInt8.self)
             let length = try reader.linkInteger()
-            guard qos <= 2 || qos == LinkFrame.removed, length >= 1, length <= 65_535 else {
+            guard interest & ~TableChange.keptBit <= 2 || interest == LinkFrame.removed, length >= 1, length <= 65_535
+            else {
                 throw LinkError(.malformed, "an impossible entry of a table")
             }
             changes.append(
-                TableChange(filter: try reader.bytes(Int(length)), qos: qos == LinkFrame.removed ? nil : qos)
+                TableChange(
+                    filter: try reader.bytes(Int(length)),
+                    interest: interest == LinkFrame.removed ? nil : interest
+                )
             )
         }
         return changes

@@ -1,3 +1,4 @@
+import LocalBroker
 import Logging
 package import NIOCore
 
@@ -143,11 +144,11 @@ package final class IncomingLink: ChannelDuplexHandler {
         case .publish(let batch):
             self.unacknowledged += batch.sequenced
             switch try peer.receiver.onBatch(sequenced: batch.sequenced) {
-            case .take: self.publish(batch, from: peer)
+            case .take: self.publishSequenced(batch, from: peer)
             case .drop: peer.statistics.duplicatesDropped += UInt64(batch.sequenced)
             }
         case .publishOnce(let batch):
-            self.publish(batch, from: peer)
+            self.publish(batch, from: peer, position: nil) {}
         case .position(let next):
             try peer.receiver.onPosition(nextSequence: next)
         case .tableDelta(let first, let changes):
@@ -175,9 +176,36 @@ package final class IncomingLink: ChannelDuplexHandler {
         }
     }
 
-    private func publish(_ batch: RecordBatch, from peer: LinkPeer) {
+    /// What must be stored is acknowledged when it is: only then may the peer forget it.
+    private func publishSequenced(_ batch: RecordBatch, from peer: LinkPeer) {
+        let first = peer.receiver.highest + 1 - UInt64(batch.sequenced)
+        let position = PeerPosition(
+            name: peer.name,
+            epoch: peer.epoch,
+            stream: peer.receiver.stream,
+            sequence: peer.receiver.highest
+        )
+        let areStored = self.publish(batch, from: peer, position: position) { [weak hub] in
+            hub?.onStored(first: first, position)
+        }
+        if !areStored { peer.receiver.onStoring(first: first) }
+    }
+
+    @discardableResult
+    private func publish(
+        _ batch: RecordBatch,
+        from peer: LinkPeer,
+        position: PeerPosition?,
+        stored: @escaping () -> Void
+    ) -> Bool {
         peer.statistics.messagesReceived += UInt64(batch.count)
-        peer.host.publish(batch)
+        return peer.host.publish(batch, position: position, stored: stored)
+    }
+
+    /// More may be acknowledged than before.
+    func onStored() {
+        self.unacknowledged += 1
+        self.acknowledgeIfDue()
     }
 
     private func onHello(_ hello: LinkHello) throws(LinkError) {
@@ -195,6 +223,10 @@ package final class IncomingLink: ChannelDuplexHandler {
     private func onHeartbeat(_ beat: LinkHeartbeat, from peer: LinkPeer) throws(LinkError) {
         try peer.receiver.onHeartbeat(sequence: beat.sequence)
         self.carryOut(peer.table.onHeartbeat(sequence: beat.tableSequence, digest: beat.tableDigest), for: peer)
+        if peer.hasOldRoutes, peer.table.isWhole {
+            peer.hasOldRoutes = false
+            peer.host.replaceRoutes(peer.table.all)
+        }
         let digests = self.hub.host.retainedDigests
         let own = digests.reduce(0, ^)
         if peer.retainedSync.onHeartbeat(peerDigest: beat.retainedDigest, ownDigest: own) {
@@ -208,7 +240,9 @@ package final class IncomingLink: ChannelDuplexHandler {
         switch outcome {
         case .nothing: break
         case .changed(let changes): peer.host.applyRoutes(changes)
-        case .replaced(let all): peer.host.replaceRoutes(all)
+        case .replaced(let all):
+            peer.hasOldRoutes = false
+            peer.host.replaceRoutes(all)
         case .snapshotWanted: self.send(.snapshotRequest)
         }
     }
@@ -239,7 +273,7 @@ package final class IncomingLink: ChannelDuplexHandler {
         let now = NIODeadline.now()
         self.acknowledging.onFlushed(at: now)
         self.lastAnswered = now
-        self.send(.acknowledgement(sequence: peer.receiver.highest, tableSequence: peer.table.sequence))
+        self.send(.acknowledgement(sequence: peer.receiver.acknowledgeable, tableSequence: peer.table.sequence))
     }
 
     private func send(_ frame: LinkFrame) {

@@ -1,3 +1,4 @@
+package import LocalBroker
 package import NIOCore
 
 /// What the links of a node need of its broker. Everything is called on the link loop.
@@ -6,8 +7,7 @@ package import NIOCore
 package protocol LinkHost: AnyObject {
     /// A member can be reached: publishes for it are collected from now on.
     ///
-    /// - Parameter onPending: to be called on the link loop, at most once a tick, when something was collected.
-    func attach(peer name: String, onPending: @escaping () -> Void) -> any LinkPeerHost
+    func attach(peer name: String) -> any LinkPeerHost
 
     /// One digest for each bucket of retained messages.
     var retainedDigests: [UInt64] { get }
@@ -24,16 +24,30 @@ package protocol LinkHost: AnyObject {
 
 /// What the links need of the broker for one peer. Everything is called on the link loop.
 package protocol LinkPeerHost: AnyObject {
+    /// To be called on the link loop, at most once a tick, when something was collected.
+    var onPending: (() -> Void)? { get set }
     /// The number of messages collected for the peer.
     var pendingCount: Int { get }
     /// Takes all that was collected.
     func takePending() -> ByteBuffer
     /// Messages from the peer, for this node's own receivers and nobody else: a publish crosses one link at most.
-    func publish(_ batch: RecordBatch)
+    ///
+    /// - Parameters:
+    ///   - position: how far the peer has been followed with this batch, to be stored with what of it must be; nil for QoS 0.
+    ///   - stored: called later if some of QoS 1 or 2 are still to be stored, when they are.
+    /// - Returns: whether all that must be stored is.
+    func publish(_ batch: RecordBatch, position: PeerPosition?, stored: @escaping () -> Void) -> Bool
+    /// The peer has so many of the QoS 1 and 2 messages that were collected, from the first one on, or will never get them.
+    func onFinished(_ count: UInt64)
     func applyRoutes(_ changes: [TableChange])
     func replaceRoutes(_ all: [TableChange])
     /// Whether publishers of QoS 1 and 2 for this peer must be held back.
     func congestionChanged(_ isCongested: Bool)
+    /// The member is gone and may come back: these routes alone are left, those of sessions that are kept there. What is
+    /// published at QoS 1 and 2 is collected for them, and nobody waits for the peer to have it.
+    func goAway(keeping routes: [TableChange])
+    /// It is back.
+    func comeBack()
     /// The member is gone: its routes are masked, nothing more is collected.
     func detach()
 }

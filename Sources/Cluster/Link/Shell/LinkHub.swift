@@ -1,4 +1,4 @@
-import LocalBroker
+package import LocalBroker
 package import Logging
 package import NIOCore
 import NIOPosix
@@ -35,6 +35,11 @@ package final class LinkHub {
         var epoch: UInt64
         var receiver: LinkReceiver
         var table: PeerTable
+        /// What it has not acknowledged; nil if it was never linked in this node's life.
+        var sender: LinkSender?
+        /// The broker's side, where something is collected for it; and what the sender had taken over before that.
+        var host: (any LinkPeerHost)?
+        var takenBefore: UInt64 = 0
         var until: NIODeadline
     }
 
@@ -118,6 +123,7 @@ package final class LinkHub {
         self.stopped = nil
         for link in self.incoming.values { link.close(.stopping) }
         for peer in self.peers.values { peer.host.detach() }
+        for (name, peer) in self.gone { self.forgetForGood(name, peer) }
         self.peers = [:]
         stopped.succeed()
     }
@@ -130,17 +136,23 @@ package final class LinkHub {
         if let known = self.peers[name] {
             if known.epoch > epoch { return }
             if known.epoch == epoch, known.outgoing.address == address { return }
-            self.forget(known, keepsState: known.epoch == epoch)
+            self.forget(known)
         }
-        let kept = self.gone.removeValue(forKey: name).flatMap { $0.epoch == epoch ? $0 : nil }
+        let gone = self.gone.removeValue(forKey: name)
+        // What comes from another life is counted anew, and what is for it goes on from what it says it has.
+        let kept = gone.flatMap { $0.epoch == epoch ? $0 : nil }
+        let sender = gone?.sender ?? LinkSender(stream: self.nextStream(), limits: self.configuration.sender)
         let outgoing = OutgoingLink(
             name: name,
             epoch: epoch,
             address: address,
-            stream: self.nextStream(),
+            sender: sender,
+            takenBefore: gone?.host == nil ? sender.taken : gone?.takenBefore ?? 0,
             hub: self
         )
-        let peerHost = self.host.attach(peer: name) { [weak outgoing] in outgoing?.onPending() }
+        let peerHost = gone?.host ?? self.host.attach(peer: name)
+        peerHost.onPending = { [weak outgoing] in outgoing?.onPending() }
+        peerHost.comeBack()
         let peer = LinkPeer(
             name: name,
             epoch: epoch,
@@ -151,29 +163,62 @@ package final class LinkHub {
         )
         outgoing.peer = peer
         self.peers[name] = peer
-        if let kept, kept.table.count > 0 { peerHost.replaceRoutes(kept.table.all) }
+        if let kept, kept.table.count > 0 {
+            peerHost.replaceRoutes(kept.table.all)
+        } else {
+            peer.hasOldRoutes = gone?.host != nil
+        }
         outgoing.connect()
     }
 
     /// A member has failed or left: its routes are masked at once, its links closed, what waits for it is dropped.
     package func memberGone(name: String, epoch: UInt64) {
         guard !self.isStopping, let known = self.peers[name], known.epoch <= epoch else { return }
-        self.forget(known, keepsState: true)
+        self.forget(known)
     }
 
-    private func forget(_ peer: LinkPeer, keepsState: Bool) {
+    private func forget(_ peer: LinkPeer) {
         self.peers[peer.name] = nil
-        peer.host.detach()
         peer.incoming?.close(.superseded)
-        peer.outgoing.stopNow()
         self.releaseBarrier()
-        self.onProgress()
-        guard keepsState else { return }
+        let routes = peer.table.all.filter { ($0.interest ?? 0) & TableChange.keptBit != 0 }
+        let sender = peer.outgoing.stopAndKeep()
+        if routes.isEmpty {
+            peer.host.detach()
+        } else {
+            peer.host.goAway(keeping: routes)
+            peer.host.onPending = { [weak self] in self?.collect(forGone: peer.name) }
+        }
         self.gone[peer.name] = GonePeer(
             epoch: peer.epoch,
             receiver: peer.receiver,
             table: peer.table,
+            sender: sender,
+            host: routes.isEmpty ? nil : peer.host,
+            takenBefore: peer.outgoing.takenBefore,
             until: .now() + self.configuration.goneGrace
+        )
+        self.onProgress()
+    }
+
+    /// Takes over what was collected for the kept sessions of a member that may come back.
+    private func collect(forGone name: String) {
+        guard let host = self.gone[name]?.host else { return }
+        do throws(LinkError) {
+            try self.gone[name]?.sender?.enqueue(host.takePending())
+        } catch {
+            self.logger.error("the broker's records cannot be read", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// What an earlier life of this node has stored of what it had from a member.
+    package func restore(_ position: PeerPosition) {
+        self.gone[position.name] = GonePeer(
+            epoch: position.epoch,
+            receiver: LinkReceiver(stream: position.stream, highest: position.sequence),
+            table: PeerTable(),
+            sender: nil,
+            until: .distantFuture
         )
     }
 
@@ -241,6 +286,16 @@ package final class LinkHub {
         return hello.lane == 0 ? .accepted : .wrongStream
     }
 
+    /// A batch of a member is stored, whatever has become of the link that it came by.
+    func onStored(first: UInt64, _ position: PeerPosition) {
+        if let peer = self.peers[position.name], peer.epoch == position.epoch {
+            peer.receiver.onStored(first: first, stream: position.stream)
+            peer.incoming?.onStored()
+        } else if self.gone[position.name]?.epoch == position.epoch {
+            self.gone[position.name]?.receiver.onStored(first: first, stream: position.stream)
+        }
+    }
+
     func onIncomingClosed(_ link: IncomingLink) {
         self.incoming[ObjectIdentifier(link)] = nil
     }
@@ -262,7 +317,14 @@ package final class LinkHub {
         let now = NIODeadline.now()
         for peer in self.peers.values { peer.outgoing.onHeartbeat(now: now) }
         for link in self.incoming.values { link.onTick(now: now) }
-        for (name, peer) in self.gone where peer.until <= now { self.gone[name] = nil }
+        for (name, peer) in self.gone where peer.until <= now { self.forgetForGood(name, peer) }
+    }
+
+    private func forgetForGood(_ name: String, _ peer: GonePeer) {
+        self.gone[name] = nil
+        peer.host?.detach()
+        guard var sender = peer.sender else { return }
+        OutgoingLink.report(lost: sender.onPeerGone(), for: name, self.logger)
     }
 
     package var statistics: [LinkStatistics] {

@@ -12,6 +12,8 @@ package final class LinkPeer {
     var table: PeerTable
     var retainedSync = RetainedSync()
     var incoming: IncomingLink?
+    /// The broker still has routes from an earlier life, until the table of this one is here.
+    var hasOldRoutes = false
     var statistics = LinkStatistics()
 
     init(

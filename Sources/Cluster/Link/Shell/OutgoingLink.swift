@@ -34,6 +34,7 @@ package final class OutgoingLink {
 
     private(set) var phase = Phase.waiting
     var sender: LinkSender
+    let takenBefore: UInt64
     private var connector = LinkConnector()
     private var flushing: FlushPolicy
     private var isFlushTimerArmed = false
@@ -58,13 +59,24 @@ package final class OutgoingLink {
     private var bytesRaw: UInt64 = 0
     private var bytesSent: UInt64 = 0
 
-    init(name: String, epoch: UInt64, address: SocketAddress, stream: UInt64, hub: LinkHub) {
+    /// - Parameters:
+    ///   - sender: with what an earlier link to the peer, also to an earlier life of it, was not rid of.
+    ///   - takenBefore: what the sender had taken over before what the broker's side of the peer now counts.
+    init(
+        name: String,
+        epoch: UInt64,
+        address: SocketAddress,
+        sender: LinkSender,
+        takenBefore: UInt64,
+        hub: LinkHub
+    ) {
         self.name = name
         self.epoch = epoch
         self.address = address
         self.hub = hub
         let configuration = hub.configuration
-        self.sender = LinkSender(stream: stream, limits: configuration.sender)
+        self.sender = sender
+        self.takenBefore = takenBefore
         self.flushing = FlushPolicy(messages: configuration.flushMessages, delay: configuration.flushDelay)
     }
 
@@ -196,7 +208,7 @@ package final class OutgoingLink {
             try self.sender.onAcknowledged(sequence)
             self.tableAcknowledged = tableSequence
             self.hub.releaseBarrier()
-            self.reportCongestion()
+            self.reportProgress()
             if self.isStopping { self.stopIfDone() }
         case (.up, .snapshotRequest):
             self.feed?.startSnapshot()
@@ -300,10 +312,14 @@ package final class OutgoingLink {
         } catch {
             self.hub.logger.error("the broker's records cannot be read", metadata: ["error": "\(error)"])
         }
-        self.reportCongestion()
+        self.reportProgress()
     }
 
-    private func reportCongestion() {
+    /// Tells the broker what has become of what it has collected.
+    private func reportProgress() {
+        if self.sender.finished > self.takenBefore {
+            self.peer?.host.onFinished(self.sender.finished - self.takenBefore)
+        }
         guard self.sender.isCongested != self.wasCongested else { return }
         self.wasCongested = self.sender.isCongested
         self.hub.logger.notice(
@@ -355,7 +371,7 @@ package final class OutgoingLink {
         else { return }
         self.report(lost: self.sender.onPeerGone())
         self.sender.restart(stream: self.hub.nextStream())
-        self.reportCongestion()
+        self.reportProgress()
     }
 
     // MARK: Ending
@@ -373,15 +389,28 @@ package final class OutgoingLink {
     }
 
     /// Ends the link for good.
+    ///
+    /// - Returns: the sender with what the peer has not acknowledged, for when it comes back.
+    func stopAndKeep() -> LinkSender {
+        self.collect()
+        self.end()
+        self.sender.onPeerAway()
+        return self.sender
+    }
+
+    /// Ends the link for good, and loses what the peer has not acknowledged.
     func stopNow() {
+        self.report(lost: self.sender.onPeerGone())
+        self.end()
+    }
+
+    private func end() {
         guard self.phase != .stopped else { return }
         let channel = self.channel
         if self.phase == .up {
             // The peer will miss nothing but the reason if this cannot be sent any more.
             try? self.feed?.send(.goodbye(.stopping))
-            self.sender.onDisconnected()
         }
-        self.report(lost: self.sender.onPeerGone())
         self.forgetConnection()
         self.log("link closed")
         self.phase = .stopped
@@ -417,10 +446,14 @@ package final class OutgoingLink {
     }
 
     private func report(lost: Int) {
+        Self.report(lost: lost, for: self.name, self.hub.logger)
+    }
+
+    static func report(lost: Int, for name: String, _ logger: Logger) {
         guard lost > 0 else { return }
-        self.hub.logger.warning(
+        logger.warning(
             "messages for a peer that is gone or out of reach are dropped",
-            metadata: ["peer": "\(self.name)", "messages": "\(lost)"]
+            metadata: ["peer": "\(name)", "messages": "\(lost)"]
         )
     }
 }
