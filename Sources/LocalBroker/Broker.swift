@@ -80,7 +80,6 @@ public final class Broker: Sendable {
         loops[0].scheduleRepeatedAsyncTask(initialDelay: Self.reloadInterval, delay: Self.reloadInterval) { _ in
             NIOThreadPool.singleton.runIfActive(eventLoop: loops[0]) { shared.reloader.check(always: false) }
         }
-        try await Self.publishStatus(shards: shards, shared: shared)
         return Broker(shared: shared, shards: shards, group: group)
     }
 
@@ -143,8 +142,10 @@ public final class Broker: Sendable {
         }
     }
 
-    /// Serves clients from now on, first those that wait already.
+    /// Serves clients from now on, first those that wait already. To be called once.
     package func acceptClients() async {
+        // It fails only if the broker has been stopped.
+        try? await Self.publishStatus(shards: self.shards, shared: self.shared)
         for listener in self.listeners.withLockedValue({ $0 }) {
             // It fails only if the channel is closed already.
             try? await listener.channel.setOption(.autoRead, value: true).get()
