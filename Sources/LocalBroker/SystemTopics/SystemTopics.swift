@@ -107,7 +107,7 @@ struct SystemTopics {
             ("publish/bytes/sent", status.payloadBytesSent),
             ("bytes/received", status.bytesReceived),
             ("bytes/sent", status.bytesSent),
-            ("publish/messages/expired", status.statistics.droppedExpired),
+            ("publish/messages/expired", status.publishesExpired),
         ]
         let reasons =
             status.dropped.map { ("publish/messages/dropped/\($0.name)", $0.count) }

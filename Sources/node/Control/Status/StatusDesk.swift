@@ -1,0 +1,31 @@
+import Cluster
+import Gossip
+import LocalBroker
+
+/// Answers how the node does, by asking each of its parts.
+struct StatusDesk: Sendable {
+    let identity: IdentityQuestion.Answer
+    let bootEpoch: UInt64
+    let broker: Broker
+    let cluster: ClusterService?
+    let ring: GossipNode?
+
+    func answer() async throws -> StatusQuestion.Answer {
+        let status = try await self.broker.status()
+        var answer = StatusQuestion.Answer(
+            node: NodeSection(
+                name: self.identity.name,
+                release: self.identity.release,
+                uptimeSeconds: status.uptimeSeconds,
+                bootEpoch: self.bootEpoch,
+                listeners: self.identity.addresses
+            ),
+            broker: BrokerSection(status)
+        )
+        if let ring = self.ring {
+            answer.gossip = GossipSection(members: await ring.members(), statistics: await ring.statistics())
+        }
+        if let cluster = self.cluster { answer.links = LinksSection(await cluster.status()) }
+        return answer
+    }
+}
