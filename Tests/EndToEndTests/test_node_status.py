@@ -177,6 +177,16 @@ def test_a_link_that_is_missing_is_shown_with_its_reason(cluster, tmp_path):
         agent.kill()
 
 
+def test_a_node_that_takes_no_links_is_told_from_one_that_cannot_be_reached(cluster):
+    first = cluster.node(ports={"link": "off"})
+    second = cluster.node(join=[first])
+    link = until(lambda: peer(second, first), "the member is shown")
+    assert (link["state"], link["lanes"]) == ("unlinked", 0)
+    assert "link-port is off" in link["reason"]
+    answer = status(first)
+    assert "links" not in answer and answer["gossip"]["members"]["alive"] == 2
+
+
 def test_a_node_that_is_alone_has_no_ring_and_no_links(cluster):
     node = cluster.node(ports={"gossip": "off", "link": "off"})
     assert set(status(node)) == {"node", "broker"}

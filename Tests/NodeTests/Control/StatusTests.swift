@@ -29,7 +29,7 @@ struct StatusTests {
             ),
             broker: BrokerSection(status),
             gossip: GossipSection(members: members, statistics: gossip),
-            links: LinksSection(cluster)
+            links: LinksSection(cluster, members: members)
         )
     }
 
@@ -170,17 +170,36 @@ struct StatusTests {
         }
         let expected = """
             links
-              own table  2 entries, version 5
+              own table  entries 2, version 5
               peer  state       for        round trip  queue      sent               received  table
-              n2    connected   1 min 1 s  0.412 ms    3 (100 B)  1.0 KiB (4.0 KiB)  0 B       1 entries, version 9
-              n3    connecting  1 min 1 s  -           0          0 B                0 B       0 entries, version 0, not in step
-              n4    unlinked    1 min 1 s  -           0          0 B                0 B       0 entries, version 0, not in step
+              n2    connected   1 min 1 s  0.412 ms    3 (100 B)  1.0 KiB (4.0 KiB)  0 B       entries 1, version 9
+              n3    connecting  1 min 1 s  -           0          0 B                0 B       entries 0, version 0, not in step
+              n4    unlinked    1 min 1 s  -           0          0 B                0 B       entries 0, version 0, not in step
               n2: dropped lost 2
               n3: connection refused
               n4: no\\u{1b} key
 
             """
         #expect(answer.links?.text == expected)
+    }
+
+    @Test("a node that takes no links is told from one that cannot be reached, and an agent of Serf from a node")
+    func unlinked() {
+        let node = ["role": "dunlin"]
+        let members = [
+            Member(name: "n1", address: "127.0.0.1", port: 7946, tags: node, isLocal: true),
+            Member(name: "n5", address: "127.0.0.5", port: 7946, tags: node, bootEpoch: 3),
+            Member(name: "n6", address: "127.0.0.6", port: 7946, state: .dead, tags: node),
+            Member(name: "n7", address: "127.0.0.7", port: 7946, tags: ["role": "dunlin", "link": "7947"]),
+            Member(name: "serf", address: "127.0.0.8", port: 7946, tags: ["role": "watcher"]),
+        ]
+        var status = ClusterStatus()
+        status.links = [Self.link("n7", .connected)]
+        let peers = LinksSection(status, members: members).peers
+        #expect(peers.map(\.name) == ["n5", "n7"])
+        #expect(peers.map(\.state) == [.unlinked, .connected])
+        #expect(peers.first?.reason == "it takes no links: its link-port is off")
+        #expect(peers.first?.bootEpoch == 3)
     }
 
     @Test("links as JSON: all counters, and what is not known is missing")

@@ -1,4 +1,5 @@
 import Cluster
+import Gossip
 import NIOCore
 
 /// The links to the other nodes, and the tables of subscriptions that the nodes have of each other.
@@ -69,9 +70,17 @@ struct LinksSection: StatusSection {
 }
 
 extension LinksSection {
-    init(_ status: ClusterStatus) {
+    /// - Parameter members: those of the ring; nodes among them that take no links are shown as well.
+    init(_ status: ClusterStatus, members: [Member]) {
         self.ownTable = Table(status.tableSequence, status.tableCount, status.tableDigest)
-        self.peers = status.links.map(Peer.init)
+        let unlinked = members.filter { $0.isReachable && !$0.isLocal && $0.isDunlinWithoutLinks }.map { member in
+            var link = LinkStatistics()
+            link.peer = member.name
+            link.peerEpoch = member.bootEpoch ?? 0
+            link.state = .unlinked(reason: "it takes no links: its link-port is off")
+            return link
+        }
+        self.peers = (status.links + unlinked).sorted { $0.peer < $1.peer }.map(Peer.init)
     }
 
     var text: String {
@@ -84,6 +93,12 @@ extension LinksSection {
     }
 }
 
+extension Member {
+    fileprivate var isDunlinWithoutLinks: Bool {
+        self.tags["role"] == "dunlin" && self.tags[ClusterService.linkTag] == nil
+    }
+}
+
 extension LinksSection.Table {
     fileprivate init(_ version: UInt64, _ entries: Int, _ digest: UInt64) {
         self.version = version
@@ -92,7 +107,7 @@ extension LinksSection.Table {
         self.digest = String(repeating: "0", count: 16 - digits.count) + digits
     }
 
-    fileprivate var text: String { "\(self.entries) entries, version \(self.version)" }
+    fileprivate var text: String { "entries \(self.entries), version \(self.version)" }
 }
 
 extension LinksSection.Peer {

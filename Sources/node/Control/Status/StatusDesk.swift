@@ -22,10 +22,10 @@ struct StatusDesk: Sendable {
             ),
             broker: BrokerSection(status)
         )
-        if let ring = self.ring {
-            answer.gossip = GossipSection(members: await ring.members(), statistics: await ring.statistics())
-        }
-        if let cluster = self.cluster { answer.links = LinksSection(await cluster.status()) }
+        guard let ring = self.ring else { return answer }
+        let members = await ring.members()
+        answer.gossip = GossipSection(members: members, statistics: await ring.statistics())
+        if let cluster = self.cluster { answer.links = LinksSection(await cluster.status(), members: members) }
         return answer
     }
 }
