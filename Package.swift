@@ -105,7 +105,7 @@ let package = Package(
         .testTarget(
             name: "NodeTests",
             dependencies: [
-                "node", "LocalBroker", "Gossip", nioCore, nioPosix, nioEmbedded,
+                "node", "LocalBroker", "Cluster", "Gossip", nioCore, nioPosix, nioEmbedded,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings

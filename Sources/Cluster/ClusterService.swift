@@ -133,6 +133,12 @@ package final class ClusterService: Sendable {
         // Fails only if the loop is gone, and the links with it.
         (try? await self.loop.submit { self.state.value.hub.statistics }.get()) ?? []
     }
+
+    /// How it stands with the peers, and with this node's table.
+    package func status() async -> ClusterStatus {
+        // Fails only if the loop is gone, and the links with it.
+        (try? await self.loop.flatSubmit { self.state.value.hub.status() }.get()) ?? ClusterStatus()
+    }
 }
 
 extension LinkHub {

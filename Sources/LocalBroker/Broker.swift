@@ -35,6 +35,7 @@ public final class Broker: Sendable {
         self.shared = shared
         self.identity = identity
         self.storage = storage.map { storage in (storage, Task { await storage.run(shared.mailboxes) }) }
+        if let storage { shared.systemFigures.withLock { $0.append { storage.systemFigures } } }
         self.shards = shards
         self.group = group
         self.shardIndices = Dictionary(
@@ -99,7 +100,6 @@ public final class Broker: Sendable {
         loops[0].scheduleRepeatedAsyncTask(initialDelay: Self.reloadInterval, delay: Self.reloadInterval) { _ in
             NIOThreadPool.singleton.runIfActive(eventLoop: loops[0]) { shared.reloader.check(always: false) }
         }
-        try await Self.publishStatus(shards: shards, shared: shared)
         return Broker(
             shared: shared,
             shards: shards,
@@ -168,9 +168,11 @@ public final class Broker: Sendable {
         }
     }
 
-    /// Serves clients from now on, first those that wait already. Wills that an earlier life left are published: by now peers
-    /// are there to have them too.
+    /// Serves clients from now on, first those that wait already. To be called once. Wills that an earlier life left are
+    /// published: by now peers are there to have them too.
     package func acceptClients() async {
+        // It fails only if the broker has been stopped.
+        try? await Self.publishStatus(shards: self.shards, shared: self.shared)
         if let shard = self.shards.first { await self.onLoop(shard) { $0.publishLeftWills() } }
         for listener in self.listeners.withLockedValue({ $0 }) {
             // It fails only if the channel is closed already.

@@ -17,6 +17,8 @@ final class BrokerShared: Sendable {
     let retained: RetainedStore
     /// What this node publishes under `$SYS`: no peer has it.
     let systemRetained = RetainedStore(limits: RetainedLimits(countMax: 1000, bytesMax: 1024 * 1024))
+    /// Who adds figures to it that are not the broker's own.
+    let systemFigures = Mutex<[@Sendable () async -> [(name: String, value: Int)]]>([])
     let startedAt = NIODeadline.now()
     let directory = SessionDirectory()
     /// Peers that are attached; where there are none a retained message needs no copy for them.

@@ -36,7 +36,14 @@ extension NodeProcess {
         // Gossip's address is the only one on this host also where several nodes are bound to all addresses.
         let name = identity.addresses["gossip"] ?? addresses.first?.1 ?? "node-\(getpid())"
         do {
-            let answers = self.answers(identity: identity, ring: ring)
+            let status = StatusDesk(
+                identity: identity,
+                bootEpoch: broker.identity.incarnation,
+                broker: broker,
+                cluster: cluster,
+                ring: ring
+            )
+            let answers = self.answers(identity: identity, ring: ring, status: status)
             let server = try await ControlServer.start(at: place, name: name, answers: answers)
             self.logger.info("commands on this host ask this node at \(server.path)")
             return server
@@ -51,7 +58,11 @@ extension NodeProcess {
         }
     }
 
-    private func answers(identity: IdentityQuestion.Answer, ring: GossipNode?) -> ControlAnswers {
+    private func answers(
+        identity: IdentityQuestion.Answer,
+        ring: GossipNode?,
+        status: StatusDesk
+    ) -> ControlAnswers {
         var answers = ControlAnswers(release: identity.release)
         answers.add(IdentityQuestion.self) { _ in identity }
         answers.add(MembersQuestion.self) { _ in
@@ -59,6 +70,7 @@ extension NodeProcess {
             let score = await ring.statistics().healthScore
             return MembersQuestion.Answer(node: identity.name, healthScore: score, members: await ring.members())
         }
+        answers.add(StatusQuestion.self) { _ in try await status.answer() }
         answers.add(KeyQuestion.self) { question in
             guard let ring else { throw Self.isAlone }
             return try await KeyDesk(node: identity.name, ring: ring).answer(question)

@@ -64,7 +64,7 @@ struct NodeProcess {
             try await broker.bindListeners()
             if case .number(let port) = self.options.addresses.gossipPort {
                 let configuration = self.gossip(port, keyRing, keyFile, cluster: cluster, broker: broker)
-                ring = try await self.startGossip(configuration, cluster: cluster)
+                ring = try await self.startGossip(configuration, cluster: cluster, broker: broker)
                 if let keyFile, let ring { self.watch(keyFile, of: ring, broker: broker) }
             }
             control = try await self.startControl(broker: broker, cluster: cluster, ring: ring)
@@ -134,7 +134,8 @@ struct NodeProcess {
 
     private func startGossip(
         _ configuration: GossipConfiguration,
-        cluster: ClusterService?
+        cluster: ClusterService?,
+        broker: Broker
     ) async throws -> GossipNode {
         let fatalErrors = self.fatalErrors.continuation
         let ring = try await GossipNode.start(configuration) { event in
@@ -144,6 +145,9 @@ struct NodeProcess {
             }
         }
         cluster?.follow(ring)
+        broker.addSystemFigures {
+            GossipSection.systemFigures(members: await ring.members(), statistics: await ring.statistics())
+        }
         return ring
     }
 

@@ -166,6 +166,69 @@ struct LinkShellTests {
         try await b.stop()
     }
 
+    @Test("What a link says of itself: open one way, both ways, and why not where it is not")
+    func states() async throws {
+        let a = try await RunningNode.start("a")
+        let b = try await RunningNode.start("b")
+        try await a.meet("b", at: b.address)
+        // Refused: b does not know of a.
+        #expect(
+            try await a.wait { _, links in
+                links.first?.state == .connecting(reason: "refused: unknownMember") && links.first?.isInStep == false
+            }
+        )
+        try await b.meet("a", at: a.address)
+        #expect(try await a.wait { _, links in links.first?.state == .connected })
+        #expect(try await b.wait { _, links in links.first?.state == .connected })
+        #expect(try await a.wait { _, links in links.first?.isInStep == true })
+        try await a.run { _, hub in hub.ownTableChanged([TableChange(filter: Array("x".utf8), interest: 1)]) }
+        let status = try await a.status()
+        #expect(status.tableCount == 1 && status.tableSequence == 1 && status.tableDigest != 0)
+        let link = try #require(status.links.first)
+        #expect(link.age >= .zero && link.age < .seconds(20))
+        #if os(Linux)
+        let roundTrip = try #require(link.roundTripMicroseconds)
+        #expect((1..<1_000_000).contains(roundTrip))
+        #endif
+        #expect(Set(link.counters.map(\.name)).count == link.counters.count)
+        try await b.stop()
+        #expect(
+            try await a.wait { _, links in
+                guard case .connecting(.some) = links.first?.state else { return false }
+                return true
+            }
+        )
+        let down = try #require(try await a.status().links.first)
+        #expect(down.roundTripMicroseconds == nil && !down.isUp && !down.isInStep)
+        try await a.stop()
+    }
+
+    @Test("A link to a peer that cannot reach this node is open one way only")
+    func halfOpen() async throws {
+        let a = try await RunningNode.start("a")
+        let b = try await RunningNode.start("b")
+        let nowhere = try SocketAddress(ipAddress: "127.0.0.1", port: 1)
+        try await b.meet("a", at: nowhere)
+        try await a.meet("b", at: b.address)
+        let reason = "the peer has not opened its link to this node"
+        #expect(try await a.wait { _, links in links.first?.state == .connecting(reason: reason) })
+        #expect(try await b.wait { _, links in links.first?.state == .connecting(reason: "connection refused") })
+        try await a.stop()
+        try await b.stop()
+    }
+
+    @Test("A member at a public address is not linked to without a cluster key")
+    func publicAddress() async throws {
+        let a = try await RunningNode.start("a")
+        try await a.meet("b", at: try SocketAddress(ipAddress: "8.8.8.8", port: 7_947))
+        guard case .unlinked(let reason) = try await a.status().links.first?.state else {
+            Issue.record("a link to a public address is tried")
+            return
+        }
+        #expect(reason.contains("public") && reason.contains("cluster key"))
+        try await a.stop()
+    }
+
     @Test("A table reaches the peer as deltas, after a long absence as a snapshot, and is kept over reconnects")
     func tables() async throws {
         let (a, b, proxy) = try await self.pair()

@@ -224,6 +224,10 @@ struct RunningNode: Sendable {
         try await self.run { _, hub in hub.statistics }
     }
 
+    func status() async throws -> ClusterStatus {
+        try await self.loop.flatSubmit { self.bound.value.1.status() }.get()
+    }
+
     /// Waits for a condition, which is asked again after each millisecond of the loop.
     func wait(
         seconds: Int64 = 20,

@@ -10,8 +10,8 @@ FLAGS = ["--sys-interval", "1"]
 
 
 @pytest.fixture(scope="module")
-def nodes(shared_cluster):
-    first = shared_cluster.node(flags=FLAGS)
+def nodes(shared_cluster, tmp_path_factory):
+    first = shared_cluster.node(flags=[*FLAGS, "--data", str(tmp_path_factory.mktemp("data"))])
     return first, shared_cluster.node(join=[first], flags=FLAGS)
 
 

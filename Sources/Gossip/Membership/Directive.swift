@@ -77,4 +77,6 @@ package struct GossipStatistics: Sendable, Equatable {
     package var starvations = 0
     /// Lifeguard's local health; 0 is healthy.
     package var healthScore = 0
+
+    package init() {}
 }

@@ -64,7 +64,7 @@ package struct ShardStatistics: Sendable, Equatable {
     package var disconnectedQueueFull: UInt64 = 0
     /// How often a client was left unread because it sent more than is allowed.
     package var rateLimitedReads: UInt64 = 0
-    /// How often memory went above its mark. Filled in by `Broker.statistics`, as it concerns no shard.
+    /// How often memory went above its mark. Filled in by the broker, as it concerns no shard.
     package var memoryAlarms: UInt64 = 0
 
     /// Messages that a client did not get because a limit of the broker or of the client was reached.

@@ -38,6 +38,24 @@ struct BrokerStorage: Sendable {
     let identity: BrokerIdentity
     /// How far the life before had followed its peers.
     let peerPositions: [PeerPosition]
+    /// What was wrong with the database that was found.
+    private let damage: SQLiteStorage.Damage?
+
+    var status: StorageStatus {
+        StorageStatus(isFailing: self.writer.isFailing, statistics: self.writer.statistics, damage: self.damage)
+    }
+
+    /// What `$SYS` has of it.
+    var systemFigures: [(name: String, value: Int)] {
+        let status = self.status
+        return [
+            ("storage/failing", status.isFailing ? 1 : 0),
+            ("storage/writes", Int(clamping: status.statistics.batches)),
+            ("storage/changes", Int(clamping: status.statistics.changes)),
+            ("storage/failures", Int(clamping: status.statistics.failures)),
+            ("storage/damaged", status.damage == nil ? 0 : 1),
+        ]
+    }
 
     /// Opens what the configuration chooses, and notes that a new life has begun; nil where nothing is to be stored.
     ///
@@ -49,9 +67,14 @@ struct BrokerStorage: Sendable {
             case .directory(let path):
                 let storage = try await SQLiteStorage.open(directory: path)
                 if let damage = storage.damage { Self.report(damage, configuration.logger) }
-                return try await BrokerStorage(storage, configuration, nowMilliseconds: nowMilliseconds)
+                return try await BrokerStorage(
+                    storage,
+                    configuration,
+                    damage: storage.damage,
+                    nowMilliseconds: nowMilliseconds
+                )
             case .custom(let storage):
-                return try await BrokerStorage(storage, configuration, nowMilliseconds: nowMilliseconds)
+                return try await BrokerStorage(storage, configuration, damage: nil, nowMilliseconds: nowMilliseconds)
             }
         } catch {
             throw BrokerError.cannotStore(reason: "\(error)")
@@ -68,8 +91,14 @@ struct BrokerStorage: Sendable {
         )
     }
 
-    private init(_ storage: any Storage, _ configuration: BrokerConfiguration, nowMilliseconds: UInt64) async throws {
+    private init(
+        _ storage: any Storage,
+        _ configuration: BrokerConfiguration,
+        damage: SQLiteStorage.Damage?,
+        nowMilliseconds: UInt64
+    ) async throws {
         self.storage = storage
+        self.damage = damage
         self.writer = StorageWriter(
             storage: storage,
             sync: configuration.storageSync,

@@ -49,6 +49,8 @@ final class StorageWriter: Sendable {
     }
 
     var statistics: StorageStatistics { self.state.withLock { $0.statistics } }
+    /// Something could not be stored, and nothing has been since.
+    var isFailing: Bool { self.state.withLock { $0.isFailing } }
 
     /// Counts a delivery that is stored already, before anything is handed in.
     func onLoaded(deliveryOf message: UInt64) {
@@ -173,6 +175,15 @@ final class StorageWriter: Sendable {
         }
         return await bell.next(isolation: #isolation) != nil
     }
+}
+
+/// How storing goes.
+package struct StorageStatus: Sendable, Equatable {
+    /// Something could not be stored, and nothing has been since.
+    package var isFailing: Bool
+    package var statistics: StorageStatistics
+    /// Nil unless the database was found damaged at the start.
+    package var damage: SQLiteStorage.Damage?
 }
 
 /// What a storage writer has done.

@@ -1,4 +1,5 @@
 import NIOCore
+import Synchronization
 
 /// The version of this broker.
 public enum BrokerVersion {
@@ -14,6 +15,15 @@ extension Broker {
         try await Self.status(shards: self.shards, shared: self.shared, on: self.linkLoop).get()
     }
 
+    /// How storing goes; nil where nothing is stored.
+    package var storageStatus: StorageStatus? { self.storage?.host.status }
+
+    /// Has figures published under `$SYS/broker` that are not the broker's own, each under its name there. To be called
+    /// before `acceptClients`; the names must be few and always the same.
+    package func addSystemFigures(_ figures: @escaping @Sendable () async -> [(name: String, value: Int)]) {
+        self.shared.systemFigures.withLock { $0.append(figures) }
+    }
+
     /// Publishes `$SYS` now, so that it is there for the first client, and at every interval.
     static func publishStatus(shards: [NIOLoopBound<Shard>], shared: BrokerShared) async throws {
         let interval = shared.configuration.systemIntervalSeconds
@@ -23,11 +33,26 @@ extension Broker {
             NIOLoopBound(SystemTopicPublisher(shard: first.value), eventLoop: loop)
         }.get()
         let publish: @Sendable () -> EventLoopFuture<Void> = {
-            Self.status(shards: shards, shared: shared, on: loop).map { publisher.value.publish($0) }
+            Self.status(shards: shards, shared: shared, on: loop)
+                .and(Self.otherFigures(shared, on: loop))
+                .map { publisher.value.publish($0, $1) }
         }
         try await publish().get()
         let delay = TimeAmount.seconds(Int64(interval))
         loop.scheduleRepeatedAsyncTask(initialDelay: delay, delay: delay) { _ in publish() }
+    }
+
+    private static func otherFigures(
+        _ shared: BrokerShared,
+        on loop: any EventLoop
+    ) -> EventLoopFuture<[(name: String, value: Int)]> {
+        let sources = shared.systemFigures.withLock { $0 }
+        guard !sources.isEmpty else { return loop.makeSucceededFuture([]) }
+        return loop.makeFutureWithTask {
+            var figures: [(name: String, value: Int)] = []
+            for source in sources { figures += await source() }
+            return figures
+        }
     }
 
     private static func status(
@@ -39,6 +64,7 @@ extension Broker {
         return EventLoopFuture.whenAllSucceed(parts, on: loop).map { parts in
             var status = BrokerStatus()
             for part in parts { status += part }
+            status.statistics.memoryAlarms = shared.memoryAlarms.load(ordering: .relaxed)
             status.uptimeSeconds = Int((NIODeadline.now() - shared.startedAt).nanoseconds / 1_000_000_000)
             status.retainedMessages = shared.retained.count
             status.retainedBytes = shared.retained.bytes

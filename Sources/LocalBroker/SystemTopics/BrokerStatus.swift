@@ -46,6 +46,10 @@ public struct BrokerStatus: Sendable, Equatable {
     public var publishesSent: UInt64 { self.statistics.messagesSent }
     /// Messages that a client did not get because a limit of the broker or of the client was reached.
     public var publishesDropped: UInt64 { self.statistics.publishesDropped }
+    /// Messages that expired before they could be sent.
+    public var publishesExpired: UInt64 { self.statistics.droppedExpired }
+    /// How often messages were acknowledged although a peer that must have them had not confirmed them in time.
+    public var publishesUnconfirmed: UInt64 { self.statistics.unconfirmedByPeers }
     /// Payload bytes of PUBLISH packets.
     public var payloadBytesReceived: UInt64 { self.statistics.payloadBytesReceived }
     /// Payload bytes of PUBLISH packets.

@@ -13,9 +13,10 @@ final class SystemTopicPublisher {
         self.shard = shard
     }
 
-    func publish(_ status: BrokerStatus) {
+    /// - Parameter others: figures that are not the broker's own, with their names below `$SYS/broker`.
+    func publish(_ status: BrokerStatus, _ others: [(name: String, value: Int)]) {
         self.shard.beginTick()
-        for message in self.topics.onStatus(status, now: self.shard.now) {
+        for message in self.topics.onStatus(status, others: others, now: self.shard.now) {
             Array(message.topic.utf8).withUnsafeBytes { topic in
                 Array(message.payload.utf8).withUnsafeBytes { payload in
                     self.shard.publishStatus(topic: topic, payload: payload)

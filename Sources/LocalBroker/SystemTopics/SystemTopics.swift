@@ -35,13 +35,18 @@ struct SystemTopics {
         ]
     }
 
-    /// The figures are there: returns what differs from what was published last, at first everything.
-    mutating func onStatus(_ status: BrokerStatus, now: NIODeadline) -> [Message] {
+    /// The figures are there, with others that are not the broker's own: returns what differs from what was published
+    /// last, at first everything.
+    mutating func onStatus(
+        _ status: BrokerStatus,
+        others: [(name: String, value: Int)] = [],
+        now: NIODeadline
+    ) -> [Message] {
         self.updateLoads(status, now: now)
         var values: [(String, String)] = [
             ("version", "dunlin version \(BrokerVersion.current)"), ("uptime", "\(status.uptimeSeconds) seconds"),
         ]
-        values += self.gauges(status) + Self.counters(status)
+        values += self.gauges(status) + Self.counters(status) + others.map { ($0.name, "\($0.value)") }
         for (name, averages) in zip(Self.loadNames, self.loads) {
             for (window, average) in zip(Self.windows, averages) {
                 values.append(("load/\(name)/\(window.name)", Self.decimal(average.perMinute)))
@@ -102,22 +107,15 @@ struct SystemTopics {
             ("publish/bytes/sent", status.payloadBytesSent),
             ("bytes/received", status.bytesReceived),
             ("bytes/sent", status.bytesSent),
-            ("publish/messages/dropped/slow", status.statistics.droppedSlowConsumer),
-            ("publish/messages/dropped/queue", status.statistics.droppedQueueFull),
-            ("publish/messages/dropped/size", status.statistics.droppedTooLarge),
-            ("publish/messages/expired", status.statistics.droppedExpired),
-            ("publish/messages/unconfirmed", status.statistics.unconfirmedByPeers),
-            ("errors/mqtt", status.statistics.protocolErrors),
-            ("errors/tls", status.statistics.tlsFailures),
-            ("errors/websocket", status.statistics.webSocketFailures),
-            ("errors/proxy", status.statistics.proxyHeaderFailures),
-            ("refused/connect", status.statistics.connectionsRefused),
-            ("refused/publish", status.statistics.publishesDenied),
-            ("refused/subscribe", status.statistics.subscriptionsDenied),
-            ("limits/memory-alarms", status.statistics.memoryAlarms),
+            ("publish/messages/expired", status.publishesExpired),
+            ("publish/messages/unconfirmed", status.publishesUnconfirmed),
         ]
-        let limits = Limit.allCases.map { ("limits/\($0.topic)", status.statistics[keyPath: $0.counter]) }
-        return (counters + limits).map { ($0.0, "\($0.1)") }
+        let reasons =
+            status.dropped.map { ("publish/messages/dropped/\($0.name)", $0.count) }
+            + status.errors.map { ("errors/\($0.name)", $0.count) }
+            + status.refused.map { ("refused/\($0.name)", $0.count) }
+            + status.limits.map { ("limits/\($0.name)", $0.count) }
+        return (counters + reasons).map { ($0.0, "\($0.1)") }
     }
 
     /// Two places behind the point, as mosquitto prints averages.

@@ -80,7 +80,7 @@ struct GossipNodeTests {
     func refute() async throws {
         let nodes = try await self.ring(3)
         nodes[0].node.confirmDead(name: "n3", bootEpoch: nil)
-        try await eventually("dead") { nodes[1].log.all.contains { $0.isFailed("n3") } }
+        try await eventually("dead") { nodes[0].log.all.contains { $0.isFailed("n3") } }
         for node in nodes { try await eventually("back") { await node.alive() == ["n1", "n2", "n3"] } }
         for node in nodes { await node.node.shutdown() }
     }

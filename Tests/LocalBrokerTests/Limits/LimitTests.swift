@@ -163,6 +163,8 @@ struct ConnectionLimitTests {
             }
             #expect(isNoticed)
             #expect(await broker.statistics.memoryAlarms == 1)
+            let limits = try await broker.broker.status().limits
+            #expect(limits.contains { $0.name == "memory-alarms" && $0.count == 1 })
         }
     }
 }

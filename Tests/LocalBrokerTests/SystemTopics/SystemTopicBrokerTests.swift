@@ -1,5 +1,6 @@
 import NIOCore
 import Protocol
+import Synchronization
 import Testing
 
 @testable import LocalBroker
@@ -82,6 +83,23 @@ struct SystemTopicBrokerTests {
             try await client.subscribe("$SYS/#")
             try await client.expectNothing()
         }
+    }
+
+    @Test("figures of others are there for the first client, and are asked for at each interval")
+    func others() async throws {
+        let inner = try await Broker.make(configuration: .test { $0.systemIntervalSeconds = 1 })
+        let asked = Atomic<Int>(0)
+        inner.addSystemFigures { [("ring/asked", asked.add(1, ordering: .relaxed).newValue)] }
+        try await inner.bindListeners()
+        await inner.acceptClients()
+        let broker = TestBroker(broker: inner, address: try #require(inner.addresses.first))
+        let client = try await broker.connect("a")
+        try await client.subscribe("$SYS/broker/ring/#")
+        let first = try await client.nextMessage()
+        #expect(first.topic == "$SYS/broker/ring/asked" && first.retain)
+        let number = try #require(Int(first.text))
+        #expect(try await client.nextMessage().text == "\(number + 1)")
+        await inner.stop()
     }
 
     @Test("the status counts clients, sessions, subscriptions, queues, packets and payloads")

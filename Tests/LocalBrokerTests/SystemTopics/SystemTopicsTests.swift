@@ -35,6 +35,18 @@ struct SystemTopicsTests {
         #expect(names == ["uptime", "retained messages/count", "messages/stored", "store/messages/count"])
     }
 
+    @Test("figures of others are published with the broker's own, when they have changed")
+    func others() {
+        var topics = SystemTopics()
+        let status = BrokerStatus()
+        let first = topics.onStatus(status, others: [("ring/members", 2)], now: .uptimeNanoseconds(0))
+        #expect(Self.value("ring/members", in: first) == "2")
+        #expect(Self.value("uptime", in: first) == "0 seconds")
+        #expect(topics.onStatus(status, others: [("ring/members", 2)], now: .uptimeNanoseconds(1)).isEmpty)
+        let later = topics.onStatus(status, others: [("ring/members", 3)], now: .uptimeNanoseconds(2))
+        #expect(later == [SystemTopics.Message(topic: "$SYS/broker/ring/members", payload: "3")])
+    }
+
     @Test("the maximum number of clients stays when they leave")
     func maximum() {
         var topics = SystemTopics()

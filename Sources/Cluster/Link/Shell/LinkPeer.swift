@@ -53,7 +53,11 @@ package final class LinkPeer {
         statistics.tableSequence = self.table.sequence
         statistics.tableCount = self.table.count
         statistics.tableDigest = self.table.digest
+        statistics.isInStep = self.isInStep
         self.outgoing.report(into: &statistics)
+        if statistics.isUp, self.incoming == nil {
+            statistics.state = .connecting(reason: "the peer has not opened its link to this node")
+        }
         return statistics
     }
 }

@@ -41,23 +41,25 @@ package final class OutgoingLink {
     private var wasCongested = false
     private var isStopping = false
     private var lastRefusal: LinkHelloAnswer.Verdict?
-    /// Since when there has been no link; `nil` while there is one.
-    private var downSince: NIODeadline? = .now()
+    /// Since when the link has been up, or missing.
+    private(set) var changedAt = NIODeadline.now()
+    /// Why there is no link, in words; `nil` while there is one, or before the first attempt has ended.
+    private(set) var failure: String?
 
     // The present connection.
-    private var channel: (any Channel)?
+    private(set) var channel: (any Channel)?
     private var handler: OutgoingLinkHandler?
-    private var feed: LinkFeed?
+    private(set) var feed: LinkFeed?
     private var lastHeard = NIODeadline.now()
     private var isDrainScheduled = false
     /// How far the peer says it has followed this node's table.
     private(set) var tableAcknowledged: UInt64 = 0
 
-    private var connects: UInt64 = 0
-    private var snapshotsSent: UInt64 = 0
-    private var retainedSent: UInt64 = 0
-    private var bytesRaw: UInt64 = 0
-    private var bytesSent: UInt64 = 0
+    private(set) var connects: UInt64 = 0
+    private(set) var snapshotsSent: UInt64 = 0
+    private(set) var retainedSent: UInt64 = 0
+    private(set) var bytesRaw: UInt64 = 0
+    private(set) var bytesSent: UInt64 = 0
 
     /// - Parameters:
     ///   - sender: with what an earlier link to the peer, also to an earlier life of it, was not rid of.
@@ -86,6 +88,7 @@ package final class OutgoingLink {
         guard self.phase == .waiting else { return }
         guard self.hub.configuration.allowsPublicAddresses || AddressRule.isPrivate(self.address) else {
             self.phase = .stopped
+            self.failure = "its address \(self.address) is public: links there need a cluster key"
             self.hub.logger.error(
                 "a member has a public address: links there need a cluster key",
                 metadata: ["peer": "\(self.name)", "address": "\(self.address)"]
@@ -106,12 +109,19 @@ package final class OutgoingLink {
             .assumeIsolated()
             .whenFailure { [weak self] error in
                 guard let self, self.phase == .connecting else { return }
-                self.onDown(Self.isRefusal(error) ? .connectionRefused : .other, wasConnected: false)
+                let ending: LinkConnector.Ending = Self.isRefusal(error) ? .connectionRefused : .other
+                self.onDown(ending, Self.reason(error), wasConnected: false)
             }
     }
 
     private static func isRefusal(_ error: any Error) -> Bool {
         (error as? IOError)?.errnoCode == ECONNREFUSED
+    }
+
+    private static func reason(_ error: any Error) -> String {
+        if let error = error as? IOError { return String(cString: strerror(error.errnoCode)).lowercased() }
+        if case ChannelError.connectTimeout = error { return "no connection in time" }
+        return "\(error)"
     }
 
     func onConnected(_ handler: OutgoingLinkHandler, channel: any Channel) {
@@ -140,14 +150,15 @@ package final class OutgoingLink {
 
     func onClosed(_ handler: OutgoingLinkHandler) {
         guard self.handler === handler else { return }
-        self.onDown(.other, wasConnected: self.phase == .up)
+        self.onDown(.other, "the connection was closed", wasConnected: self.phase == .up)
     }
 
     /// The connection, or the attempt, is over.
-    private func onDown(_ ending: LinkConnector.Ending, wasConnected: Bool) {
+    private func onDown(_ ending: LinkConnector.Ending, _ reason: String, wasConnected: Bool) {
         guard self.phase != .stopped else { return }
+        self.failure = reason
         if wasConnected {
-            self.downSince = .now()
+            self.changedAt = .now()
             self.sender.onDisconnected()
         }
         self.forgetConnection()
@@ -191,7 +202,7 @@ package final class OutgoingLink {
         self.handler = nil
         channel.close(promise: nil)
         let ending: LinkConnector.Ending = isRebirth ? .reborn : error.code == .goodbye ? .goodbye : .other
-        self.onDown(ending, wasConnected: wasUp)
+        self.onDown(ending, "\(error)", wasConnected: wasUp)
     }
 
     // MARK: Hearing
@@ -246,7 +257,8 @@ package final class OutgoingLink {
         let recordMax = Int(answer.frameBytesMax) - LinkProtocol.frameOverheadBytes
         self.sender.limits.recordBytesMax = max(1_024, min(self.hub.configuration.sender.recordBytesMax, recordMax))
         self.phase = .up
-        self.downSince = nil
+        self.changedAt = .now()
+        self.failure = nil
         self.connects += 1
         self.lastRefusal = nil
         self.connector.onUp()
@@ -366,8 +378,8 @@ package final class OutgoingLink {
     /// A member that is alive but cannot be linked to holds publishers back for a bounded time only; after that they go
     /// on, and what is queued for it is lost and counted.
     private func relieveIfUnreachable(now: NIODeadline) {
-        guard self.sender.isCongested, self.phase != .stopped, let downSince = self.downSince,
-            now - downSince > self.hub.configuration.stallMax
+        guard self.sender.isCongested, self.phase != .stopped, self.phase != .up,
+            now - self.changedAt > self.hub.configuration.stallMax
         else { return }
         self.report(lost: self.sender.onPeerGone())
         self.sender.restart(stream: self.hub.nextStream())
@@ -416,20 +428,6 @@ package final class OutgoingLink {
         self.phase = .stopped
         channel?.close(promise: nil)
         self.hub.onOutgoingStopped(self)
-    }
-
-    func report(into statistics: inout LinkStatistics) {
-        statistics.isUp = self.phase == .up
-        statistics.bytesRaw = self.bytesRaw + (self.feed?.bytesRaw ?? 0)
-        statistics.bytesSent = self.bytesSent + (self.feed?.bytesSent ?? 0)
-        statistics.connects = self.connects
-        statistics.snapshotsSent = self.snapshotsSent + (self.feed?.snapshotsSent ?? 0)
-        statistics.retainedSent = self.retainedSent + (self.feed?.retainedSent ?? 0)
-        statistics.sender = self.sender.counters
-        statistics.queuedBytes = self.sender.bytes
-        statistics.queuedMessages = self.sender.messages
-        statistics.isCongested = self.sender.isCongested
-        statistics.tableAcknowledged = self.tableAcknowledged
     }
 
     /// Logs the end of a connection with what has been sent to the peer so far.
