@@ -252,6 +252,13 @@ public final class Broker: Sendable {
 
     /// Closes the listeners and every client, MQTT 5 clients with 0x8B; their wills are published. [MQTT-3.14.4-2]
     package func closeClients() async {
+        await self.closeListeners()
+        for shard in self.shards {
+            await self.onLoop(shard) { $0.closeClients() }
+        }
+    }
+
+    func closeListeners() async {
         let listeners = self.listeners.withLockedValue { listeners in
             defer { listeners = [] }
             return listeners
@@ -259,9 +266,6 @@ public final class Broker: Sendable {
         for listener in listeners {
             // It fails only if the channel is closed already.
             try? await listener.channel.close().get()
-        }
-        for shard in self.shards {
-            await self.onLoop(shard) { $0.closeClients() }
         }
     }
 

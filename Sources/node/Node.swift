@@ -28,7 +28,10 @@ struct Node: AsyncParsableCommand {
             flags over both. "node config" shows what comes of it.
             """,
         version: BrokerVersion.current,
-        subcommands: [ConfigCommand.self, MembersCommand.self, StatusCommand.self, PasswdCommand.self, KeyCommand.self]
+        subcommands: [
+            ConfigCommand.self, MembersCommand.self, StatusCommand.self, DrainCommand.self, PasswdCommand.self,
+            KeyCommand.self,
+        ]
     )
 
     /// Only judged here: `run` takes what they are together with the file and the variables.

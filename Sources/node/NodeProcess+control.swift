@@ -71,6 +71,14 @@ extension NodeProcess {
             return MembersQuestion.Answer(node: identity.name, healthScore: score, members: await ring.members())
         }
         answers.add(StatusQuestion.self) { _ in try await status.answer() }
+        let listeners = self.options.listenerSettings.map(\.name)
+        answers.add(DrainQuestion.self) { _ in
+            let servers = Self.servers(await ring?.members() ?? [], listeners: listeners)
+            let clients = try await status.broker.status().clientsConnected
+            // As SIGTERM from outside would.
+            raise(SIGTERM)
+            return DrainQuestion.Answer(node: identity.name, clients: clients, servers: servers.values.map(\.count).max() ?? 0)
+        }
         answers.add(KeyQuestion.self) { question in
             guard let ring else { throw Self.isAlone }
             return try await KeyDesk(node: identity.name, ring: ring).answer(question)

@@ -110,7 +110,9 @@ struct NodeProcess {
     ) -> GossipConfiguration {
         var tags = ["role": "dunlin", "version": BrokerVersion.current]
         if let cluster { tags[ClusterService.linkTag] = "\(cluster.linkPort)" }
-        if let port = broker.address(ofListener: "mqtt")?.port { tags["mqtt"] = "\(port)" }
+        for settings in self.options.listenerSettings {
+            tags[settings.name] = broker.address(ofListener: settings.name)?.port.map { "\($0)" }
+        }
         var configuration = GossipConfiguration(
             name: self.name,
             bindAddress: self.options.addresses.bind?.host ?? "0.0.0.0",
@@ -247,6 +249,7 @@ struct NodeProcess {
                         service: Step {
                             await self.beginServing(broker: broker, cluster: cluster, ring: ring)
                         } stop: {
+                            await self.drain(broker, ring)
                             await broker.closeClients()
                         }
                     ),

@@ -11,7 +11,7 @@ import pytest
 
 from dunlin import BINARY, DISCONNECT, ENVIRONMENT, PATIENCE, ROOT, Client, RawSession, unique, until
 
-SERVER_SHUTTING_DOWN = 0x8B
+USE_ANOTHER_SERVER = 0x9C
 
 
 def run(*arguments, environment=None):
@@ -322,7 +322,7 @@ def test_sigterm_says_goodbye_and_exits_zero(cluster):
     with RawSession(first, unique("modern"), version=5) as modern, RawSession(first, unique("old")) as old:
         assert first.terminate() == 0
         kind, body = modern.packet()
-        assert (kind, body[0]) == (DISCONNECT, SERVER_SHUTTING_DOWN)
+        assert (kind, body[0]) == (DISCONNECT, USE_ANOTHER_SERVER)
         assert modern.at_end()
         assert old.at_end()
     second.wait_for_log(rf"{first.name}.*left|left.*{first.name}", start=seen)

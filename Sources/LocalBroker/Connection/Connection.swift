@@ -341,11 +341,12 @@ final class Connection: ChannelInboundHandler {
     /// Ends the connection from this side, with a DISCONNECT where the version has one. [MQTT-3.14.0-1]
     ///
     /// - Parameter explanation: a reason string for the client, left out where its packets would get too large.
-    func disconnect(_ reason: ReasonCode, _ explanation: String? = nil) {
+    func disconnect(_ reason: ReasonCode, _ explanation: String? = nil, server: String? = nil) {
         guard self.isOpen else { return }
         if self.version == .v5, self.core.phase == .connected {
             var disconnect = Disconnect(reason: reason)
             disconnect.properties.reasonString = explanation
+            disconnect.properties.serverReference = server
             if !self.appendIfTaken({ self.encode(.disconnect(disconnect), into: &$0) }) {
                 _ = self.appendIfTaken { ShortPackets.writeDisconnect(reason, version: .v5, into: &$0) }
             }

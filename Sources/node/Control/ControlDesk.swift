@@ -14,13 +14,20 @@ final class ControlDesk: Sendable {
     static let questionTimeout = TimeAmount.seconds(5)
     static let timeout = TimeAmount.seconds(120)
 
+    private let loop: any EventLoop
     private let answers: ControlAnswers
     private let askers: NIOLoopBoundBox<Int>
     private let userID = geteuid()
 
     init(answers: ControlAnswers, loop: any EventLoop) {
+        self.loop = loop
         self.answers = answers
         self.askers = NIOLoopBoundBox.makeBoxSendingValue(0, eventLoop: loop)
+    }
+
+    /// Whether nobody asks. Also if the loop is gone.
+    var isIdle: Bool {
+        get async { (try? await self.loop.submit { self.askers.value == 0 }.get()) ?? true }
     }
 
     /// - Returns: a failure has the channel closed.

@@ -23,11 +23,13 @@ final class ControlServer: Sendable {
     let path: String
     private let group: MultiThreadedEventLoopGroup
     private let channel: any Channel
+    private let desk: ControlDesk
 
-    private init(path: String, group: MultiThreadedEventLoopGroup, channel: any Channel) {
+    private init(path: String, group: MultiThreadedEventLoopGroup, channel: any Channel, desk: ControlDesk) {
         self.path = path
         self.group = group
         self.channel = channel
+        self.desk = desk
     }
 
     /// Opens the socket.
@@ -37,8 +39,9 @@ final class ControlServer: Sendable {
         let path = try Self.findPlace(place, name: name)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         do {
-            let channel = try await Self.listen(at: path, group: group, answers: answers)
-            return ControlServer(path: path, group: group, channel: channel)
+            let desk = ControlDesk(answers: answers, loop: group.next())
+            let channel = try await Self.listen(at: path, group: group, desk: desk)
+            return ControlServer(path: path, group: group, channel: channel, desk: desk)
         } catch {
             // It fails only if it has been shut down already.
             try? await group.shutdownGracefully()
@@ -46,11 +49,12 @@ final class ControlServer: Sendable {
         }
     }
 
-    /// Ends it, and those who wait for an answer with it.
+    /// Ends it. Those who are being answered have a moment; others end with it.
     func stop() async {
         unlink(self.path)
-        // They fail only if they are closed already.
+        // They fail only if they are closed already, and the pauses only if the task is cancelled.
         try? await self.channel.close().get()
+        for _ in 0..<50 where await !self.desk.isIdle { try? await Task.sleep(for: .milliseconds(10)) }
         try? await self.group.shutdownGracefully()
     }
 
@@ -98,7 +102,7 @@ final class ControlServer: Sendable {
     private static func listen(
         at path: String,
         group: MultiThreadedEventLoopGroup,
-        answers: ControlAnswers
+        desk: ControlDesk
     ) async throws -> any Channel {
         let folder = path[..<(path.lastIndex(of: "/") ?? path.startIndex)]
         let temporary = "\(folder)/.\(getpid())"
@@ -106,7 +110,6 @@ final class ControlServer: Sendable {
             throw ControlFailure("\(path): the path of its folder is too long; name a shorter one")
         }
         unlink(temporary)
-        let desk = ControlDesk(answers: answers, loop: group.next())
         let channel = try await ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 16)
             .childChannelOption(.maxMessagesPerRead, value: 1)

@@ -122,6 +122,15 @@ struct ClusterOptions: ParsableArguments {
     @Option(help: ArgumentHelp("zstd level of the links, 1 to 19; off sends uncompressed.", valueName: "level"))
     var linkCompression = CompressionLevel.level(1)
 
+    @Option(
+        help: ArgumentHelp(
+            "Over how many seconds a node that stops sends its clients to the others.",
+            valueName: "seconds"
+        ),
+        transform: Number.count(0...3600)
+    )
+    var drainTime = 3
+
     var conflicts: [String] {
         let least = GossipConfiguration.packetBytesLeast(
             isEncrypted: self.gossipKeyFile != nil,

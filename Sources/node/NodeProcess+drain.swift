@@ -1,0 +1,42 @@
+import Gossip
+import LocalBroker
+import Logging
+import NIOCore
+
+/// A node that stops sends its clients to the others.
+extension NodeProcess {
+    /// Says of a member that it takes no more clients.
+    private static let drainingTag = "draining"
+
+    /// Returns when no client is left, at once if there is no other node for them.
+    func drain(_ broker: Broker, _ ring: GossipNode?) async {
+        guard let ring else { return }
+        let servers = Self.servers(await ring.members(), listeners: self.options.listenerSettings.map(\.name))
+        guard !servers.isEmpty else { return }
+        var tags = await ring.members().first { $0.isLocal }?.tags ?? [:]
+        tags[Self.drainingTag] = "1"
+        do {
+            try await ring.setTags(tags)
+        } catch {
+            self.logger.warning("other nodes may send clients here while this one stops: \(error)")
+        }
+        self.logger.notice("sending clients to other nodes, then stopping")
+        await broker.drainClients(over: .seconds(Int64(self.options.cluster.drainTime)), to: servers)
+    }
+
+    /// Addresses of the other nodes for clients of each listener, by its name.
+    static func servers(_ members: [Member], listeners: [String]) -> [String: [String]] {
+        let others = members.filter { member in
+            !member.isLocal && member.state == .alive && member.tags["role"] == "dunlin"
+                && member.tags[Self.drainingTag] == nil
+        }
+        var servers: [String: [String]] = [:]
+        for listener in listeners {
+            let addresses = others.compactMap { member in
+                member.tags[listener].flatMap { Int($0) }.map { HostPortText.of(member.address, $0) }
+            }
+            if !addresses.isEmpty { servers[listener] = addresses }
+        }
+        return servers
+    }
+}
