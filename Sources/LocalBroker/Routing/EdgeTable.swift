@@ -6,7 +6,7 @@ import Musl
 import Darwin
 #endif
 
-/// The literal children of all nodes: one open-addressed table keyed by (parent, segment hash).
+/// The literal children of all nodes, but those that are alone: one open-addressed table keyed by (parent, segment hash).
 ///
 /// A slot is eight bytes, a 32-bit tag of the key and the child's index; the child itself holds parent and segment, and
 /// is what a hit is verified against. The home of a tag is its *top* bits: deletion shifts back without hashing again,

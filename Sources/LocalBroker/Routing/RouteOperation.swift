@@ -24,7 +24,8 @@ package enum RouteOperation: Sendable {
     case setAway(filter: [UInt8], SubscriberID, Bool)
     /// Some of a peer's filters have changed; `qos` nil removes.
     case updatePeer(SubscriberID, [RouteChange])
-    /// The peer's whole set, in one step: readers see the old set or the new one.
+    /// The peer's whole set, in one step: readers see the old set or the new one, or while slices of it are applied to a table
+    /// in one copy some of both.
     case replacePeer(SubscriberID, [RouteChange])
     /// Removes every route of the peer.
     case removePeer(SubscriberID)

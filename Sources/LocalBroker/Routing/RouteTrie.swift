@@ -6,13 +6,12 @@ import Musl
 import Darwin
 #endif
 
-/// One of the two copies of the routing table: a trie of topic levels in flat arrays.
+/// One copy of the routing table: a trie of topic levels in flat arrays.
 ///
 /// Nodes are an array indexed by `UInt32`; literal children that are not alone stand in one hash table over all nodes
-/// (`EdgeTable`); the
-/// routes of a filter are one contiguous run in a pool (`UnitPool`). Matching costs one probe and one node for each
-/// level and branch, whatever the number of filters; `+` and `#` are fields. Topics and filters that begin with `$`
-/// have a root of their own, so that wildcards in the first level never match them [MQTT-4.7.2-1].
+/// (`EdgeTable`); the routes of a filter are one contiguous run in a pool (`UnitPool`). Matching costs one probe and one
+/// node for each level and branch, whatever the number of filters; `+` and `#` are fields. Topics and filters that begin
+/// with `$` have a root of their own, so that wildcards in the first level never match them [MQTT-4.7.2-1].
 ///
 /// Nodes and blocks are reused through free lists, and the pool is compacted when it would otherwise grow over holes,
 /// so memory follows the largest number of filters held at one time, not the number of changes. (The node array keeps

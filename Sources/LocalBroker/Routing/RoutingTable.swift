@@ -79,7 +79,7 @@ package final class RoutingTable: @unchecked Sendable {
     ///
     /// - Parameters:
     ///   - changesMax: changes of single routes that one `apply`, `poll` or `leave` makes at most (a change costs about
-    ///     a microsecond, in two copies).
+    ///     half a microsecond a copy).
     ///   - onMore: called when the limit was met; must bring about a `poll()` soon, on any loop.
     package func limitSteps(changesMax: Int, onMore: @escaping @Sendable () -> Void) {
         precondition(changesMax > 0)
@@ -96,7 +96,7 @@ package final class RoutingTable: @unchecked Sendable {
 
     // MARK: Changing
 
-    /// Hands in a batch, from any thread. It becomes visible as a whole.
+    /// Hands in a batch, from any thread. It becomes visible as a whole, but for slices in a table of one copy.
     ///
     /// - Parameters:
     ///   - published: called when every publish that enters from now on sees the batch.
