@@ -63,7 +63,7 @@ extension Connection {
         self.clientAccess?.releaseHeld()
         session.wasSubscribed = session.wasSubscribed || !operations.isEmpty
         let packetID = subscribe.packetID
-        let promise = self.promise(of: session, operations)
+        let promise = self.promise(of: session)
         self.apply(operations, waitsForPeers: true, promise: promise) { connection in
             connection.answer {
                 ShortPackets.writeSubAck(packetID: packetID, reasons: reasons, version: connection.version, into: &$0)
@@ -111,7 +111,7 @@ extension Connection {
             }
             reasons.append(isKnown ? .success : .noSubscriptionExisted)
         }
-        self.apply(operations, promise: self.promise(of: session, operations)) { connection in
+        self.apply(operations, promise: self.promise(of: session)) { connection in
             // What is retained there is not wanted any more either. [MQTT-3.10.4-2]
             if let session = connection.session, !session.state.retained.isEmpty {
                 let unwanted = Set(filters)
@@ -160,10 +160,10 @@ extension Connection {
         return self.maySubscribe(to: filter) ? nil : .notAuthorized
     }
 
-    /// What an answer to a change of a session's subscriptions waits for where they are stored.
-    private func promise(of session: Session, _ operations: [RouteOperation]) -> StoragePromise? {
-        guard session.state.storedNumber != 0, !operations.isEmpty else { return nil }
-        return self.shard.awaitStorage(for: self)
+    /// What an answer to a change of a session's subscriptions waits for where they are stored. Also where nothing changes:
+    /// an answer says how things are, and the packet before may have made them so.
+    private func promise(of session: Session) -> StoragePromise? {
+        session.state.storedNumber == 0 ? nil : self.shard.awaitStorage(for: self)
     }
 
     /// Goes on when all is stored that the promise was made for, however often that must be tried: there is no way to say
@@ -185,10 +185,7 @@ extension Connection {
         promise: StoragePromise?,
         then body: @escaping (Connection) -> Void
     ) {
-        guard !operations.isEmpty else {
-            body(self)
-            return
-        }
+        guard !operations.isEmpty else { return self.goOn(after: promise, body) }
         let bound = NIOLoopBound((connection: self, promise: promise, body: body), eventLoop: self.shard.eventLoop)
         let shared = self.shard.shared
         let mailbox = shared.mailboxes[self.shard.index]

@@ -219,9 +219,12 @@ import Testing
             storage.hold()
             try await client.send(.unsubscribe(Unsubscribe(packetID: 2, filters: ["t"])))
             #expect(try await eventually { storage.heldCount == 1 })
+            // Nothing is there any more, which is not stored yet.
+            try await client.send(.unsubscribe(Unsubscribe(packetID: 3, filters: ["t"])))
             try await client.expectNothing()
             storage.letGo()
             try await client.expect(.unsubAck(UnsubAck(packetID: 2, reasons: [.success])))
+            try await client.expect(.unsubAck(UnsubAck(packetID: 3, reasons: [.noSubscriptionExisted])))
             #expect(try await storage.inner.all(.subscriptions).isEmpty)
         }
     }
