@@ -245,6 +245,39 @@ import Testing
         }
     }
 
+    @Test(arguments: [End.cleanStart, .expiryZero])
+    func whoIsToldThatNothingIsThereWaitsUntilItIsForgotten(end: End) async throws {
+        let storage = FaultyStorage()
+        try await TestBroker.run(self.configuration(storage)) { broker async throws in
+            let other = try await broker.connect("other")
+            let client = try await broker.connect("c", keeps: true)
+            try await client.subscribe("t")
+            storage.hold()
+            if end == .expiryZero { try await client.disconnect(expiry: 0) }
+            let again = try await broker.client()
+            try await again.send(.connect(.test("c")))
+            #expect(try await eventually { storage.heldCount == 1 })
+            for _ in 0..<20 { try await other.publish("else", "x") }
+            #expect(!again.hasPacket)
+            storage.letGo()
+            guard case .connAck? = try await again.next() else { throw TestClient.Failure.closed }
+            #expect(try await storage.inner.all(.sessions).isEmpty)
+            #expect(try await storage.inner.all(.subscriptions).isEmpty)
+        }
+    }
+
+    @Test func whoStartsAnewIsNotKeptWaitingByAFullDisk() async throws {
+        let storage = FaultyStorage()
+        try await TestBroker.run(self.configuration(storage)) { broker async throws in
+            try await broker.connect("c", keeps: true).subscribe("t")
+            storage.error = .full(reason: "test")
+            try await broker.connect("c").publish("t", "x")
+            #expect(try await storage.inner.all(.sessions).count == 1)
+            storage.error = nil
+            #expect(try await eventually { try await storage.inner.all(.sessions).isEmpty })
+        }
+    }
+
     @Test func aSessionThatEndsWithItsConnectionDoesNotWait() async throws {
         let storage = FaultyStorage()
         try await TestBroker.run(self.configuration(storage)) { broker async throws in
