@@ -75,6 +75,28 @@ import Testing
         }
     }
 
+    @Test func anEarlierFormatIsBroughtForward() async throws {
+        try await withDirectory { directory in
+            let storage = try await SQLiteStorage.open(directory: directory)
+            var subscription = Stored.Subscription(session: 1, filter: [97], options: 1, identifier: 2, share: 3)
+            try await storage.write([.put(.subscription(subscription))], isDurable: true)
+            try await storage.close()
+            let queue = try DatabaseQueue(path: self.path(directory))
+            try await queue.writeWithoutTransaction {
+                try $0.execute(
+                    sql: "ALTER TABLE subscription DROP COLUMN retained_from; PRAGMA user_version = 1"
+                )
+            }
+            try queue.close()
+            let again = try await SQLiteStorage.open(directory: directory)
+            #expect(try await again.all(.subscriptions) == [.subscription(subscription)])
+            subscription.retainedFrom = []
+            try await again.write([.put(.subscription(subscription))], isDurable: true)
+            #expect(try await again.all(.subscriptions) == [.subscription(subscription)])
+            try await again.close()
+        }
+    }
+
     @Test func anotherProgramsDatabaseIsRefused() async throws {
         try await withDirectory { directory in
             let queue = try DatabaseQueue(path: self.path(directory))
