@@ -164,6 +164,35 @@ import Testing
         }
     }
 
+    @Test func aReplacementThatWasCutShortIsFinished() async throws {
+        try await withDirectory { directory in
+            try await self.fill(directory, 3)
+            // The new database was whole, and the old one had been renamed in part.
+            try FileManager.default.moveItem(atPath: self.path(directory), toPath: self.path(directory) + ".new")
+            try Data("x".utf8).write(to: URL(fileURLWithPath: self.path(directory) + "-wal"))
+            let storage = try await SQLiteStorage.open(directory: directory)
+            #expect(storage.damage?.kept == 3)
+            #expect(try await storage.all(.retained).count == 3)
+            try await storage.close()
+            let again = try await SQLiteStorage.open(directory: directory)
+            #expect(again.damage == nil)
+            #expect(try await again.all(.retained).count == 3)
+            try await again.close()
+        }
+    }
+
+    @Test func aReplacementThatHadOnlyBegunBeginsAgain() async throws {
+        try await withDirectory { directory in
+            try await self.fill(directory, 3)
+            try FileManager.default.copyItem(atPath: self.path(directory), toPath: self.path(directory) + ".draft")
+            try self.overwrite(self.path(directory), at: 0, count: 4096)
+            let storage = try await SQLiteStorage.open(directory: directory)
+            #expect(storage.damage?.kept == 0)
+            try await storage.close()
+            #expect(!FileManager.default.fileExists(atPath: self.path(directory) + ".draft"))
+        }
+    }
+
     @Test func aFullFileSystemIsSaidToBeFullAndWorksAgainWithRoom() async throws {
         try await withDirectory { directory in
             let storage = try await SQLiteStorage.open(directory: directory)
