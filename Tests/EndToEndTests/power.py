@@ -78,14 +78,14 @@ class Disk:
             name = self._names / path.relative_to(self.root)
             if path.is_dir():
                 name.mkdir()
-            elif not path.name.endswith("-shm"):
+            elif _is_content(path):
                 shutil.copyfile(path, name)
                 os.link(name, self._objects / str(path.stat().st_ino))
 
     def differing(self):
         """The files that are not on the disk as they are."""
-        files = [path for path in self.root.rglob("*") if path.is_file() and not path.name.endswith("-shm")]
-        return [path for path in files if path.read_bytes() != self._durable(path)]
+        files = _below(self.root, _is_content)
+        return [path for path in files if (self.root / path).read_bytes() != self._durable(self.root / path)]
 
     def _durable(self, path):
         """What of a file is on the disk: nothing of one that was only just made."""
@@ -128,7 +128,7 @@ class Disk:
         pairs = {}
         for path in _below(self._names, pathlib.Path.is_file):
             pairs[(self._names / path).stat().st_ino] = [path, None]
-        for path in _below(self.root, lambda path: path.is_file() and not path.name.endswith("-shm")):
+        for path in _below(self.root, _is_content):
             durable = self._objects / str((self.root / path).stat().st_ino)
             key = durable.stat().st_ino if durable.exists() else path
             pairs.setdefault(key, [None, None])[1] = path
@@ -149,6 +149,11 @@ class Disk:
             else:
                 self.lost += 1
         return bytes(mixed)
+
+
+def _is_content(path):
+    """It is a file, and not the index of SQLite's log, which is memory."""
+    return path.is_file() and not path.name.endswith("-shm")
 
 
 def _below(directory, is_wanted):
