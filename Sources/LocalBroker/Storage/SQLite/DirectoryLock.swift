@@ -34,7 +34,7 @@ final class DirectoryLock: Sendable {
     /// that was synchronised in it.
     private static func keepName(of directory: String) {
         let parent = open(directory + "/..", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        // Who may not read it cannot have made the directory.
+        // Who may not read it cannot synchronise it.
         guard parent >= 0 else { return }
         fsync(parent)
         close(parent)
