@@ -77,7 +77,8 @@ extension NodeProcess {
             let clients = try await status.broker.status().clientsConnected
             // As SIGTERM from outside would.
             raise(SIGTERM)
-            return DrainQuestion.Answer(node: identity.name, clients: clients, servers: servers.values.map(\.count).max() ?? 0)
+            let others = servers.values.map(\.count).max() ?? 0
+            return DrainQuestion.Answer(node: identity.name, clients: clients, servers: others)
         }
         answers.add(KeyQuestion.self) { question in
             guard let ring else { throw Self.isAlone }

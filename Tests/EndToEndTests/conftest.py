@@ -1,3 +1,5 @@
+import os
+import random
 import shutil
 import subprocess
 
@@ -63,6 +65,14 @@ def network(request):
     network = Network(request.param)
     yield network
     network.stop()
+
+
+@pytest.fixture
+def seed():
+    """For what is left to chance. A failure shows it."""
+    seed = int(os.environ.get("DUNLIN_CRASH_SEED") or random.randrange(1 << 32))
+    print(f"seed {seed}")
+    return seed
 
 
 @pytest.fixture(scope="module")

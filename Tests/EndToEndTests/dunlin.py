@@ -121,6 +121,11 @@ class Node:
                 self.ports[listener] = int(self.ready[listener].rsplit(":", 1)[1])
         return self
 
+    def start_anywhere(self):
+        """Starts on other ports: those of before may be another process's by now."""
+        self.ports = {listener: 0 if port != "off" else port for listener, port in self.ports.items()}
+        return self.start()
+
     def kill(self):
         """kill -9: no farewell to anyone."""
         self.process.kill()

@@ -18,11 +18,12 @@ extension Connection {
         /// elsewhere than the others.
         var retained: [Int] = []
         var wantsOwnTopics = false
+        /// What is retained must be sent also in the broker's next life. Its own topics' are made anew there.
+        let isOwed = session.state.storedNumber != 0 && !self.shard.shared.retained.isEmpty
         reasons.reserveCapacity(subscribe.count)
         operations.reserveCapacity(subscribe.count)
-        session.state.subscriptions.reserveCapacity(
-            session.state.subscriptions.count + min(subscribe.count, Self.reservedMax)
-        )
+        let room = session.state.subscriptions.count + min(subscribe.count, Self.reservedMax)
+        session.state.subscriptions.reserveCapacity(room)
         var remaining = subscribe.subscriptions
         while let request = remaining.next(in: span) {
             let filter = [UInt8](UnsafeRawBufferPointer(rebasing: bytes[request.filter]))
@@ -52,11 +53,14 @@ extension Connection {
             let held = HeldSubscription(options: route.options, identifier: route.subscriptionIdentifier)
             let isNew = session.state.subscriptions.updateValue(held, forKey: FilterKey(filter)) == nil
             if isNew { session.state.filterBytes += filter.count }
-            self.shard.storeSubscription(filter, held, of: session)
             // A shared subscription gets no retained messages. (MQTT 5, section 4.8.2)
-            if !isShared, request.retainHandling == .send || (request.retainHandling == .sendIfNew && isNew) {
+            let wantsRetained = !isShared && request.retainHandling.sends(isNew: isNew)
+            let isOwn = filter.first == UInt8(ascii: "$")
+            let cursor: RetainedCursor? = wantsRetained && isOwed && !isOwn ? .start : nil
+            self.shard.storeSubscription(filter, held, of: session, retainedFrom: cursor)
+            if wantsRetained {
                 retained.append(operations.count)
-                wantsOwnTopics = wantsOwnTopics || filter.first == UInt8(ascii: "$")
+                wantsOwnTopics = wantsOwnTopics || isOwn
             }
             operations.append(.subscribe(filter: filter, route))
             reasons.append(ReasonCode(rawValue: request.maximumQoS.rawValue))
@@ -64,13 +68,12 @@ extension Connection {
         self.clientAccess?.releaseHeld()
         session.wasSubscribed = session.wasSubscribed || !operations.isEmpty
         let packetID = subscribe.packetID
-        let promise = self.promise(of: session, operations)
-        self.apply(operations, waitsForPeers: true, promise: promise) { connection in
+        self.apply(operations, waitsForPeers: true, promise: self.promise(of: session)) { connection in
             connection.answer {
                 ShortPackets.writeSubAck(packetID: packetID, reasons: reasons, version: connection.version, into: &$0)
             }
-            if wantsOwnTopics || !connection.shard.shared.retained.isEmpty {
-                connection.expectRetained(operations, retained)
+            if wantsOwnTopics || isOwed || !connection.shard.shared.retained.isEmpty {
+                connection.expectRetained(operations, retained, isOwed: isOwed)
             }
             connection.pump()
         }
@@ -79,7 +82,7 @@ extension Connection {
 
     /// Notes what is retained for new subscriptions, which every publish can see by now: what is stored from here on comes
     /// to them as it is published.
-    private func expectRetained(_ operations: [RouteOperation], _ indices: [Int]) {
+    private func expectRetained(_ operations: [RouteOperation], _ indices: [Int], isOwed: Bool) {
         guard let session = self.session else { return }
         for index in indices {
             guard case .subscribe(let filter, let route) = operations[index] else { continue }
@@ -89,7 +92,8 @@ extension Connection {
                 RetainedDelivery(
                     filter: filter,
                     options: route.options,
-                    subscriptionIdentifier: route.subscriptionIdentifier
+                    subscriptionIdentifier: route.subscriptionIdentifier,
+                    isStored: isOwed && filter.first != UInt8(ascii: "$")
                 )
             )
         }
@@ -112,7 +116,7 @@ extension Connection {
             }
             reasons.append(isKnown ? .success : .noSubscriptionExisted)
         }
-        self.apply(operations, promise: self.promise(of: session, operations)) { connection in
+        self.apply(operations, promise: self.promise(of: session)) { connection in
             // What is retained there is not wanted any more either. [MQTT-3.10.4-2]
             if let session = connection.session, !session.state.retained.isEmpty {
                 let unwanted = Set(filters)
@@ -161,10 +165,10 @@ extension Connection {
         return self.maySubscribe(to: filter) ? nil : .notAuthorized
     }
 
-    /// What an answer to a change of a session's subscriptions waits for where they are stored.
-    private func promise(of session: Session, _ operations: [RouteOperation]) -> StoragePromise? {
-        guard session.state.storedNumber != 0, !operations.isEmpty else { return nil }
-        return self.shard.awaitStorage(for: self)
+    /// What an answer to a change of a session's subscriptions waits for where they are stored. Also where nothing changes:
+    /// an answer says how things are, and the packet before may have made them so.
+    private func promise(of session: Session) -> StoragePromise? {
+        session.state.storedNumber == 0 ? nil : self.shard.awaitStorage(for: self)
     }
 
     /// Goes on when all is stored that the promise was made for, however often that must be tried: there is no way to say
@@ -186,10 +190,7 @@ extension Connection {
         promise: StoragePromise?,
         then body: @escaping (Connection) -> Void
     ) {
-        guard !operations.isEmpty else {
-            body(self)
-            return
-        }
+        guard !operations.isEmpty else { return self.goOn(after: promise, body) }
         let bound = NIOLoopBound((connection: self, promise: promise, body: body), eventLoop: self.shard.eventLoop)
         let shared = self.shard.shared
         let mailbox = shared.mailboxes[self.shard.index]
@@ -211,4 +212,9 @@ extension Connection {
             }
         )
     }
+}
+
+extension Subscription.RetainHandling {
+    /// Whether a subscription gets what is retained. [MQTT-3.3.1-9]
+    fileprivate func sends(isNew: Bool) -> Bool { self == .send || (self == .sendIfNew && isNew) }
 }

@@ -83,6 +83,8 @@ struct RetainedDelivery: Sendable {
     var options: SubscriptionOptions
     var subscriptionIdentifier: UInt32
     var cursor = RetainedCursor.start
+    /// The storage has it that something is still to be sent.
+    var isStored = false
 }
 
 extension Connection {
@@ -123,7 +125,16 @@ extension Connection {
             } else {
                 deliveries.removeFirst()
             }
+            if delivery.isStored { self.storeProgress(of: delivery, deliveries, session) }
         }
+    }
+
+    /// Stores how far retained messages have been sent, or put into the session's queue, in one step with that.
+    private func storeProgress(of delivery: RetainedDelivery, _ remaining: [RetainedDelivery], _ session: Session) {
+        guard let held = session.state.subscriptions[FilterKey(delivery.filter)] else { return }
+        // The client may have subscribed once more meanwhile.
+        let next = remaining.first { $0.filter == delivery.filter }
+        self.shard.storeSubscription(delivery.filter, held, of: session, retainedFrom: next?.cursor)
     }
 
     private func deliverRetained(

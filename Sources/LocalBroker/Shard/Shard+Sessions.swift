@@ -179,12 +179,17 @@ extension Shard {
                 ? .unsubscribe(filter: filter.bytes, from)
                 : .retarget(filter: filter.bytes, from: from, to: request.target)
         }
+        let isStoredEnd = ends && session.state.storedNumber != 0
         if ends { self.forgetStored(session) }
         self.retire(session, operations) { session in
             self.storeChanges(of: session)
             self.leaveStored(session, to: Int(request.target.shard))
-            request.reply(ends ? nil : session.state)
             if ends { self.redistribute(session) }
+            // Who is told that nothing is there any more must not find it again after a crash.
+            self.afterStorage(ifNeeded: isStoredEnd) {
+                request.reply(ends ? nil : session.state)
+                self.forget(session)
+            }
         }
     }
 
@@ -195,16 +200,22 @@ extension Shard {
             self.publish(will, of: session)
         }
         self.forgetWill(of: session)
+        let isStoredEnd = session.state.storedNumber != 0
         self.forgetStored(session)
-        self.shared.directory.release(session.clientID, owner: session.owner)
+        // A client whose session was stored and that comes back now waits until that is forgotten.
+        if !isStoredEnd { self.shared.directory.release(session.clientID, owner: session.owner) }
         session.phase = .departing
         let from = session.subscriberID
         self.retire(session, session.state.subscriptions.keys.map { .unsubscribe(filter: $0.bytes, from) }) { session in
             self.redistribute(session)
+            self.afterStorage(ifNeeded: isStoredEnd) {
+                self.shared.directory.release(session.clientID, owner: session.owner)
+                self.forget(session)
+            }
         }
     }
 
-    /// Applies a session's last route changes and frees its slot once no reader can be inside the old routes.
+    /// Applies a session's last route changes, and goes on once no reader can be inside the old routes. `body` forgets it.
     private func retire(_ session: Session, _ operations: [RouteOperation], _ body: @escaping (Session) -> Void) {
         let bound = NIOLoopBound((session: session, body: body), eventLoop: self.eventLoop)
         let mailbox = self.shared.mailboxes[self.index]
@@ -214,7 +225,6 @@ extension Shard {
                     shard.afterFanOuts {
                         let (session, body) = bound.value
                         body(session)
-                        shard.forget(session)
                     }
                 }
             )

@@ -37,7 +37,13 @@ extension Shard {
         session.state.storedNumber = 0
     }
 
-    func storeSubscription(_ filter: [UInt8], _ held: HeldSubscription, of session: Session) {
+    /// - Parameter cursor: where the retained messages begin that are still to be sent for it; nil where none are.
+    func storeSubscription(
+        _ filter: [UInt8],
+        _ held: HeldSubscription,
+        of session: Session,
+        retainedFrom cursor: RetainedCursor?
+    ) {
         guard session.state.storedNumber != 0 else { return }
         self.store(
             .put(
@@ -47,7 +53,8 @@ extension Shard {
                         filter: filter,
                         options: held.options.rawValue & 0b1111,
                         identifier: held.identifier,
-                        share: session.state.shares.number(of: filter) ?? 0
+                        share: session.state.shares.number(of: filter) ?? 0,
+                        retainedFrom: cursor?.key
                     )
                 )
             )
@@ -122,6 +129,16 @@ struct LoadedSession: Sendable {
         guard self.state.subscriptions.updateValue(held, forKey: FilterKey(stored.filter)) == nil else { return }
         self.state.filterBytes += stored.filter.count
         if stored.share != 0 { self.state.shares.restore(stored.filter, number: stored.share) }
+        guard let topic = stored.retainedFrom else { return }
+        self.state.retained.append(
+            RetainedDelivery(
+                filter: stored.filter,
+                options: held.options,
+                subscriptionIdentifier: held.identifier,
+                cursor: RetainedCursor(key: topic),
+                isStored: true
+            )
+        )
     }
 
     /// Messages must be added in the order of their numbers.

@@ -63,6 +63,13 @@ extension Shard {
         return promise
     }
 
+    /// Goes on when it has been tried to store all that this shard has had to store so far. While that fails nobody can be
+    /// kept waiting for it.
+    func afterStorage(ifNeeded isNeeded: Bool, _ body: @escaping () -> Void) {
+        guard isNeeded else { return body() }
+        self.awaitStorage().afterwards.append(body)
+    }
+
     /// Hands over what has been collected, if all messages have come to their receivers: a part of a message's deliveries
     /// must not be stored without the rest, or without the note that it was taken.
     func handInJournal() {

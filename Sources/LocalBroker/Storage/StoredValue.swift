@@ -122,13 +122,24 @@ public enum Stored {
         public var identifier: UInt32
         /// The number by which deliveries name a shared subscription; 0 where it is not one.
         public var share: UInt16
+        /// The topic from which on, in the order of topics, retained messages are still to be sent for it; empty for all, nil
+        /// for none.
+        public var retainedFrom: [UInt8]?
 
-        public init(session: UInt64, filter: [UInt8], options: UInt8, identifier: UInt32, share: UInt16) {
+        public init(
+            session: UInt64,
+            filter: [UInt8],
+            options: UInt8,
+            identifier: UInt32,
+            share: UInt16,
+            retainedFrom: [UInt8]? = nil
+        ) {
             self.session = session
             self.filter = filter
             self.options = options
             self.identifier = identifier
             self.share = share
+            self.retainedFrom = retainedFrom
         }
     }
 

@@ -104,6 +104,9 @@ final class TestClient: Sendable {
 
     // MARK: Receiving
 
+    /// Whether something has come that `next` would give.
+    var hasPacket: Bool { self.inbox.state.withLock { !$0.packets.isEmpty } }
+
     /// The next packet; nil if the server has closed the connection.
     func next() async throws -> Packet? {
         let end = NIODeadline.now() + Self.deadline

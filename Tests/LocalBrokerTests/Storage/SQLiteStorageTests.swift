@@ -75,6 +75,28 @@ import Testing
         }
     }
 
+    @Test func anEarlierFormatIsBroughtForward() async throws {
+        try await withDirectory { directory in
+            let storage = try await SQLiteStorage.open(directory: directory)
+            var subscription = Stored.Subscription(session: 1, filter: [97], options: 1, identifier: 2, share: 3)
+            try await storage.write([.put(.subscription(subscription))], isDurable: true)
+            try await storage.close()
+            let queue = try DatabaseQueue(path: self.path(directory))
+            try await queue.writeWithoutTransaction {
+                try $0.execute(
+                    sql: "ALTER TABLE subscription DROP COLUMN retained_from; PRAGMA user_version = 1"
+                )
+            }
+            try queue.close()
+            let again = try await SQLiteStorage.open(directory: directory)
+            #expect(try await again.all(.subscriptions) == [.subscription(subscription)])
+            subscription.retainedFrom = []
+            try await again.write([.put(.subscription(subscription))], isDurable: true)
+            #expect(try await again.all(.subscriptions) == [.subscription(subscription)])
+            try await again.close()
+        }
+    }
+
     @Test func anotherProgramsDatabaseIsRefused() async throws {
         try await withDirectory { directory in
             let queue = try DatabaseQueue(path: self.path(directory))
@@ -139,6 +161,35 @@ import Testing
             #expect(again.damage == nil)
             #expect(try await again.all(.retained) == kept)
             try await again.close()
+        }
+    }
+
+    @Test func aReplacementThatWasCutShortIsFinished() async throws {
+        try await withDirectory { directory in
+            try await self.fill(directory, 3)
+            // The new database was whole, and the old one had been renamed in part.
+            try FileManager.default.moveItem(atPath: self.path(directory), toPath: self.path(directory) + ".new")
+            try Data("x".utf8).write(to: URL(fileURLWithPath: self.path(directory) + "-wal"))
+            let storage = try await SQLiteStorage.open(directory: directory)
+            #expect(storage.damage?.kept == 3)
+            #expect(try await storage.all(.retained).count == 3)
+            try await storage.close()
+            let again = try await SQLiteStorage.open(directory: directory)
+            #expect(again.damage == nil)
+            #expect(try await again.all(.retained).count == 3)
+            try await again.close()
+        }
+    }
+
+    @Test func aReplacementThatHadOnlyBegunBeginsAgain() async throws {
+        try await withDirectory { directory in
+            try await self.fill(directory, 3)
+            try FileManager.default.copyItem(atPath: self.path(directory), toPath: self.path(directory) + ".draft")
+            try self.overwrite(self.path(directory), at: 0, count: 4096)
+            let storage = try await SQLiteStorage.open(directory: directory)
+            #expect(storage.damage?.kept == 0)
+            try await storage.close()
+            #expect(!FileManager.default.fileExists(atPath: self.path(directory) + ".draft"))
         }
     }
 

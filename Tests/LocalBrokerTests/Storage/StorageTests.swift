@@ -33,13 +33,27 @@ import Testing
         ],
         .subscriptions: [
             .subscription(
-                Stored.Subscription(session: 1, filter: Array("#".utf8), options: 15, identifier: 0, share: 0)
+                Stored.Subscription(
+                    session: 1,
+                    filter: Array("#".utf8),
+                    options: 15,
+                    identifier: 0,
+                    share: 0,
+                    retainedFrom: []
+                )
             ),
             .subscription(
                 Stored.Subscription(session: 1, filter: Array("a".utf8), options: 0, identifier: 268_435_455, share: 0)
             ),
             .subscription(
-                Stored.Subscription(session: 2, filter: Array("#".utf8), options: 1, identifier: 1, share: .max)
+                Stored.Subscription(
+                    session: 2,
+                    filter: Array("#".utf8),
+                    options: 1,
+                    identifier: 1,
+                    share: .max,
+                    retainedFrom: Array("t".utf8)
+                )
             ),
         ],
         .messages: [

@@ -219,9 +219,12 @@ import Testing
             storage.hold()
             try await client.send(.unsubscribe(Unsubscribe(packetID: 2, filters: ["t"])))
             #expect(try await eventually { storage.heldCount == 1 })
+            // Nothing is there any more, which is not stored yet.
+            try await client.send(.unsubscribe(Unsubscribe(packetID: 3, filters: ["t"])))
             try await client.expectNothing()
             storage.letGo()
             try await client.expect(.unsubAck(UnsubAck(packetID: 2, reasons: [.success])))
+            try await client.expect(.unsubAck(UnsubAck(packetID: 3, reasons: [.noSubscriptionExisted])))
             #expect(try await storage.inner.all(.subscriptions).isEmpty)
         }
     }
@@ -239,6 +242,39 @@ import Testing
             storage.error = nil
             try await client.expect(.subAck(SubAck(packetID: 1, reasons: [.grantedQoS1])))
             #expect(try await storage.inner.all(.subscriptions).count == 1)
+        }
+    }
+
+    @Test(arguments: [End.cleanStart, .expiryZero])
+    func whoIsToldThatNothingIsThereWaitsUntilItIsForgotten(end: End) async throws {
+        let storage = FaultyStorage()
+        try await TestBroker.run(self.configuration(storage)) { broker async throws in
+            let other = try await broker.connect("other")
+            let client = try await broker.connect("c", keeps: true)
+            try await client.subscribe("t")
+            storage.hold()
+            if end == .expiryZero { try await client.disconnect(expiry: 0) }
+            let again = try await broker.client()
+            try await again.send(.connect(.test("c")))
+            #expect(try await eventually { storage.heldCount == 1 })
+            for _ in 0..<20 { try await other.publish("else", "x") }
+            #expect(!again.hasPacket)
+            storage.letGo()
+            guard case .connAck? = try await again.next() else { throw TestClient.Failure.closed }
+            #expect(try await storage.inner.all(.sessions).isEmpty)
+            #expect(try await storage.inner.all(.subscriptions).isEmpty)
+        }
+    }
+
+    @Test func whoStartsAnewIsNotKeptWaitingByAFullDisk() async throws {
+        let storage = FaultyStorage()
+        try await TestBroker.run(self.configuration(storage)) { broker async throws in
+            try await broker.connect("c", keeps: true).subscribe("t")
+            storage.error = .full(reason: "test")
+            try await broker.connect("c").publish("t", "x")
+            #expect(try await storage.inner.all(.sessions).count == 1)
+            storage.error = nil
+            #expect(try await eventually { try await storage.inner.all(.sessions).isEmpty })
         }
     }
 

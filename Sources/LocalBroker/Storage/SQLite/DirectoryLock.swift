@@ -27,6 +27,17 @@ final class DirectoryLock: Sendable {
             throw number == EWOULDBLOCK
                 ? .inUse(path: directory) : .notUsable(path: directory, reason: Self.reason(number))
         }
+        Self.keepName(of: directory)
+    }
+
+    /// A new directory is on the disk when the one that it is in is: without that a loss of power could take it with all
+    /// that was synchronised in it.
+    private static func keepName(of directory: String) {
+        let parent = open(directory + "/..", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        // Who may not read it cannot synchronise it.
+        guard parent >= 0 else { return }
+        fsync(parent)
+        close(parent)
     }
 
     /// Lets others use the directory.

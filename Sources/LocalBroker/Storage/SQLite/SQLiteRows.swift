@@ -122,7 +122,9 @@ enum SQLiteRows {
                 filter: filter,
                 options: options,
                 identifier: identifier,
-                share: share
+                share: share,
+                // A damaged database may be of an earlier format.
+                retainedFrom: row.count > 5 ? self.bytes(row, 5) : nil
             )
         )
     }

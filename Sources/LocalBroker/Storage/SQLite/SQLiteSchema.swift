@@ -10,7 +10,8 @@ enum SQLiteSchema {
 
     /// Step n makes format n + 1 of format n; 0 is an empty file.
     private static let migrations: [@Sendable (Database) throws -> Void] = [
-        { try $0.execute(sql: Self.tables) }
+        { try $0.execute(sql: Self.tables) },
+        { try $0.execute(sql: "ALTER TABLE subscription ADD COLUMN retained_from BLOB") },
     ]
 
     /// Brings a database to the present format.

@@ -39,8 +39,11 @@ enum SQLiteStatements {
             )
         case .subscription(let value):
             try self.run(
-                "INSERT OR REPLACE INTO subscription VALUES (?, ?, ?, ?, ?)",
-                [value.session.stored, value.filter.stored, value.options, value.identifier, value.share],
+                "INSERT OR REPLACE INTO subscription VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    value.session.stored, value.filter.stored, value.options, value.identifier, value.share,
+                    value.retainedFrom?.stored,
+                ],
                 database
             )
         case .message(let value):

@@ -42,6 +42,9 @@ public final class SQLiteStorage: Storage {
         let lock = try DirectoryLock(directory)
         let path = directory + "/" + Self.fileName
         do {
+            if DamagedDatabase.hasSuccessor(path) {
+                return try await Self.install(path, lock, reason: "the process ended while it was replaced")
+            }
             let queue = try Self.connect(path)
             if let reason = try await Self.check(queue) {
                 try queue.close()
@@ -91,15 +94,34 @@ public final class SQLiteStorage: Storage {
         error.resultCode == .SQLITE_CORRUPT || error.resultCode == .SQLITE_NOTADB
     }
 
+    /// Copies what can be read into a database that then takes the place of the damaged one. Whenever the process or the power
+    /// ends, one of them is there and whole, or as whole as it was.
     private static func replace(_ path: String, _ lock: DirectoryLock, reason: String) async throws -> SQLiteStorage {
+        do {
+            let draft = try DamagedDatabase.beginDraft(path)
+            let queue = try Self.connect(draft)
+            try await queue.writeWithoutTransaction { try DamagedDatabase.salvage(path, into: $0) }
+            // All of its log is in the database then.
+            try queue.close()
+            try DamagedDatabase.makeSuccessor(of: path)
+        } catch let error as DatabaseError {
+            throw StorageError.notUsable(
+                path: path,
+                reason: "it is damaged and cannot be replaced: \(Self.reason(error))"
+            )
+        }
+        return try await Self.install(path, lock, reason: reason)
+    }
+
+    private static func install(_ path: String, _ lock: DirectoryLock, reason: String) async throws -> SQLiteStorage {
         let aside: String
         do {
-            aside = try DamagedDatabase.setAside(path)
+            aside = try DamagedDatabase.install(path)
         } catch {
             throw StorageError.notUsable(path: path, reason: "it is damaged and cannot be renamed: \(error)")
         }
         let queue = try Self.connect(path)
-        let kept = try await queue.writeWithoutTransaction { try DamagedDatabase.salvage(aside, into: $0) }
+        let kept = try await queue.writeWithoutTransaction { try DamagedDatabase.count($0) }
         return SQLiteStorage(queue, lock: lock, damage: Damage(reason: reason, path: aside, kept: kept))
     }
 
