@@ -9,7 +9,8 @@ import threading
 import pytest
 
 from dunlin import BINARY, ENVIRONMENT, PATIENCE, Client, until
-from wire import CONNACK, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, connect, packet, publish, subscribe, u16
+from wire import CONNACK, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK
+from wire import connect, packet, publish, resident_bytes, subscribe, u16
 
 # How often the crash test kills its node: a hundred and more by hand.
 CRASHES = int(os.environ.get("DUNLIN_CRASHES", "10"))
@@ -383,3 +384,46 @@ def test_kills_at_random_moments_lose_nothing_acknowledged_and_double_nothing_at
                 assert once == sorted(once), f"{consumer.name}, {topic}: out of order"
                 expected = {number for number in producer.acknowledged if 1 + number % 2 == qos}
                 assert expected <= set(once), f"{consumer.name}, {topic}: lost {sorted(expected - set(once))[:5]}"
+
+
+def publish_all(node, payloads):
+    """Publishes at QoS 1 and 2 in turn, and waits until all are taken."""
+    flow = Flow(node, "publisher")
+    sent, taken = 0, 0
+    while taken < len(payloads):
+        while sent < len(payloads) and sent - taken < 100:
+            flow.send(publish("q", payloads[sent], 1 + sent % 2, 1 + sent % 1000, version=4))
+            sent += 1
+        kind, body = flow.packet()
+        if kind == PUBREC:
+            flow.send(packet(PUBREL, body[:2]))
+        else:
+            taken += 1
+    flow.close()
+
+
+def test_a_long_queue_waits_on_the_disk_and_comes_in_order_after_kills(cluster, tmp_path):
+    # More than the memory that the node may take for it.
+    payloads = [f"{number:06}".ljust(2000, "x") for number in range(20_000)]
+    most = 20 << 20
+    node = cluster.node("n", flags=["--data", str(tmp_path / "data"), "--shards", "2"])
+    consumer = Consumer("c")
+    flow = Flow(node, consumer.name)
+    flow.send(subscribe("q", options=2, version=4))
+    assert flow.packet() == (SUBACK, b"\x00\x01\x02")
+    flow.close()
+    before = resident_bytes(node)
+    publish_all(node, [payload.encode() for payload in payloads])
+    assert resident_bytes(node) < before + most
+    node.kill()
+    node.start()
+    assert resident_bytes(node) < before + most
+    consumer.run_until_lost(node, payloads[5000])
+    node.kill()
+    node.start()
+    consumer.run_until_lost(node, payloads[-1])
+    assert resident_bytes(node) < before + most
+    received = [payload for _, payload in consumer.received]
+    assert without_repeats(received) == payloads
+    at_qos2 = [payload for payload in received if int(payload[:6]) % 2 == 1]
+    assert len(at_qos2) == len(set(at_qos2)), "doubled"

@@ -346,18 +346,33 @@ extension Shard {
     ) {
         let size = message.payload.count
         guard self.hasRoom(for: size, in: session) || self.makeRoom(for: size, in: session) else { return }
-        session.state.log.append(
-            message,
-            qos: qos,
-            retain: retain,
-            subscriptionIdentifier: subscriptionIdentifier,
-            share: share,
-            storedAs: session.state.storedNumber == 0 ? 0 : self.storedNumber(of: message, for: session)
-        )
-        if session.state.storedNumber != 0 {
-            self.storeLastDelivery(of: session)
-        } else if session.phase == .arriving, self.shared.storage != nil {
-            self.journal.arriving.insert(session.slot)
+        if self.continuesInTail(session) {
+            self.enqueueInTail(
+                message,
+                for: session,
+                OutboundLog.Entry(
+                    offset: 0,
+                    length: 0,
+                    qos: qos,
+                    retain: retain,
+                    share: share,
+                    subscriptionIdentifier: subscriptionIdentifier
+                )
+            )
+        } else {
+            session.state.log.append(
+                message,
+                qos: qos,
+                retain: retain,
+                subscriptionIdentifier: subscriptionIdentifier,
+                share: share,
+                storedAs: session.state.storedNumber == 0 ? 0 : self.storedNumber(of: message, for: session)
+            )
+            if session.state.storedNumber != 0 {
+                self.storeLastDelivery(of: session)
+            } else if session.phase == .arriving, self.shared.storage != nil {
+                self.journal.arriving.insert(session.slot)
+            }
         }
         guard let connection = session.connection else { return }
         connection.pump()

@@ -19,6 +19,8 @@ struct BrokerStorage: Sendable {
 
     private let storage: any Storage
     let writer: StorageWriter
+    /// What waits for one client may take so much memory.
+    let queueMemoryBytes: Int
     /// The number of this life of the broker: higher than that of any one before, and never lower than the wall clock's
     /// milliseconds at its start.
     let incarnation: UInt64
@@ -54,6 +56,7 @@ struct BrokerStorage: Sendable {
 
     private init(_ storage: any Storage, _ configuration: BrokerConfiguration, nowMilliseconds: UInt64) async throws {
         self.storage = storage
+        self.queueMemoryBytes = configuration.queueMemoryBytes
         self.writer = StorageWriter(
             storage: storage,
             sync: configuration.storageSync,
@@ -84,13 +87,63 @@ struct BrokerStorage: Sendable {
     ///
     /// - Throws: `BrokerError` if they cannot be read.
     func forEach(_ table: StorageTable, _ body: (StoredValue) -> Void) async throws {
-        do {
+        try await self.reading {
             var key: StorageKey?
             repeat {
                 let page = try await self.storage.read(table, after: key, limit: Self.pageCount)
                 for value in page { body(value) }
                 key = page.last?.key
             } while key != nil
+        }
+    }
+
+    /// Hands out all deliveries in order, some at a time. `wants` says of which the messages are to be read.
+    ///
+    /// - Throws: `BrokerError` if they cannot be read.
+    func forEachDelivery(
+        wants: (Stored.Delivery) -> Bool,
+        _ body: (Stored.Delivery, _ record: [UInt8]?) -> Void
+    ) async throws {
+        try await self.reading {
+            var key: StorageKey?
+            repeat {
+                let page = try await self.storage.read(.deliveries, after: key, limit: Self.pageCount)
+                let deliveries = page.compactMap { value -> (delivery: Stored.Delivery, isWanted: Bool)? in
+                    guard case .delivery(let delivery) = value else { return nil }
+                    return (delivery, wants(delivery))
+                }
+                var wanted = try await self.storage.messages(
+                    of: deliveries.lazy.filter(\.isWanted).map(\.delivery)
+                )[...]
+                for (delivery, isWanted) in deliveries { body(delivery, isWanted ? wanted.popFirst()?.record : nil) }
+                key = page.last?.key
+            } while key != nil
+        }
+    }
+
+    /// Hands out a session's messages behind one up to another.
+    ///
+    /// - Throws: `BrokerError` if they cannot be read.
+    func forEachMessage(
+        of session: UInt64,
+        after first: UInt64,
+        through last: UInt64,
+        _ body: (StoredMessage) -> Void
+    ) async throws {
+        try await self.reading {
+            var after = first
+            while after < last {
+                let deliveries = try await self.storage.deliveries(of: session, after: after, limit: Self.pageCount)
+                let page = try await self.storage.messages(of: deliveries.filter { $0.message <= last })
+                for message in page { body(message) }
+                after = page.last?.delivery.message ?? last
+            }
+        }
+    }
+
+    private func reading(_ body: () async throws -> Void) async throws {
+        do {
+            try await body()
         } catch {
             throw BrokerError.cannotStore(reason: "\(error)")
         }
