@@ -43,6 +43,20 @@ extension OutboundLog {
         self.tail.bytes += Int(entry.length)
     }
 
+    /// Leaves to the storage what has waited shortest, until the rest takes no more than so many bytes.
+    mutating func moveToTail(memory: Int) {
+        let before = self.tail.count
+        while self.waitingMemory > memory, let last = self.entries.last, last.message != 0 {
+            self.entries.removeLast()
+            self.bytes.moveWriterIndex(to: self.bytes.writerIndex - Int(last.length))
+            self.heldBytes -= Int(last.length)
+            self.tail.count += 1
+            self.tail.bytes += Int(last.length)
+            self.tail.after = last.message - 1
+        }
+        if self.tail.count > before { self.compact() }
+    }
+
     /// Counts a message that an earlier life of the broker stored, behind those before it.
     mutating func restoreInTail(_ stored: Stored.Delivery) {
         if self.tail.count == 0 { self.tail.after = self.lastMessage }

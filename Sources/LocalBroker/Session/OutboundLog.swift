@@ -275,8 +275,9 @@ struct OutboundLog: Sendable {
         return true
     }
 
-    /// Gives back what dropped messages hold between those in flight and those that wait.
-    private mutating func compact() {
+    /// Gives back what nothing is in: what dropped messages hold between those in flight and those that wait, and what is left
+    /// of a longer queue.
+    mutating func compact() {
         var kept = CircularBuffer<Entry>(initialCapacity: self.entries.count - self.dropped + 1)
         var bytes = ByteBufferAllocator().buffer(capacity: self.heldBytes)
         for (place, entry) in self.entries.enumerated() where !(self.inFlight..<self.inFlight + self.dropped ~= place) {

@@ -260,6 +260,7 @@ extension Shard {
             return
         }
         self.storeSession(session, disconnectedAt: self.nowMilliseconds)
+        self.shrinkQueue(of: session)
         self.setAwayInGroups(session, true)
         if expiry != .max { session.endDueSeconds = self.due(afterSeconds: expiry) }
         self.scheduleTimer(of: session)

@@ -4,14 +4,26 @@ import Protocol
 
 /// Messages that wait in the storage only: what a stored session is sent beyond what it may keep in memory.
 ///
-/// They come back in pages as the client takes what is before them. A session with shared subscriptions keeps all in memory:
+/// They come back in pages as the client takes what is before them. What comes for a client that is connected is likely to be
+/// taken soon, so more of it waits in memory than for one that is away. A session with shared subscriptions keeps all in memory:
 /// when it ends, other members of the groups get what it has not delivered.
 extension Shard {
+    /// How much more memory a connected client's messages may take.
+    private static let connectedFactor = 16
+
     @inline(__always)
     func continuesInTail(_ session: Session) -> Bool {
-        session.state.storedNumber != 0
-            && session.state.log.continuesInTail(memory: self.shared.configuration.queueMemoryBytes)
-            && (session.state.log.tail.count > 0 || session.state.shares.isEmpty)
+        guard session.state.storedNumber != 0 else { return false }
+        let memory = self.shared.configuration.queueMemoryBytes
+        return session.state.log.continuesInTail(
+            memory: session.connection == nil ? memory : memory * Self.connectedFactor
+        ) && (session.state.log.tail.count > 0 || session.state.shares.isEmpty)
+    }
+
+    /// A client has gone away.
+    func shrinkQueue(of session: Session) {
+        guard session.state.storedNumber != 0, session.state.shares.isEmpty else { return }
+        session.state.log.moveToTail(memory: self.shared.configuration.queueMemoryBytes)
     }
 
     /// Stores a message for a session without keeping it.
@@ -40,23 +52,28 @@ extension Shard {
         let last = session.state.log.lastMessage
         let mailbox = self.shared.mailboxes[self.index]
         let bound = NIOLoopBound(session, eventLoop: self.eventLoop)
-        let bytesMax = memory / 2
+        let bytesMax = session.connection == nil ? memory / 2 : memory
         let countMax = bytesMax / (tail.bytes / tail.count + OutboundLog.entryBytes) + 1
         self.read(
             TailRead(session: number, after: tail.after, countMax: countMax, bytesMax: bytesMax) { page in
-                mailbox.post(.command { $0.take(page, for: bound.value, number: number, last: last) })
+                mailbox.post(
+                    .command { $0.take(page, for: bound.value, number: number, after: tail.after, last: last) }
+                )
             }
         )
     }
 
     /// The next messages of a session's tail have been read.
     ///
-    /// - Parameter last: the highest number that a message of it had when they were asked for.
-    private func take(_ page: [StoredMessage], for session: Session, number: UInt64, last: UInt64) {
+    /// - Parameters:
+    ///   - after: where it began when they were asked for.
+    ///   - last: the highest number that a message of it had then.
+    private func take(_ page: [StoredMessage], for session: Session, number: UInt64, after: UInt64, last: UInt64) {
         // It may have ended, or be another shard's by now, which asks for itself.
         guard self.slots[Int(session.slot)] === session else { return }
         session.isReadingTail = false
         guard session.state.storedNumber == number, session.state.log.tail.count > 0 else { return }
+        guard session.state.log.tail.after == after else { return self.readTail(of: session) }
         if page.isEmpty, session.state.log.lastMessage == last {
             self.logger.error(
                 "messages that wait for a client are not where they were stored",

@@ -24,7 +24,7 @@ struct StorageOptions: ParsableArguments {
 
     @Option(
         help: .number(
-            "Bytes of memory for what waits for one client, where it is kept; the rest is on the disk only.",
+            "Bytes of memory for what waits for a client that is away, where it is kept; the rest is on the disk only.",
             "bytes",
             default: \.queueMemoryBytes
         ),

@@ -111,6 +111,52 @@ import Testing
         }
     }
 
+    @Test func moreWaitsInMemoryForAClientThatIsConnectedUntilItGoes() async throws {
+        let storage = MemoryStorage()
+        try await TestBroker.run(self.configuration(storage)) { broker async throws in
+            try await self.fill(broker, 0..<0)
+            let client = try await broker.reconnect("c") { $0.receiveMaximum = 1 }
+            try await self.publish(broker, 0..<100)
+            #expect(try await broker.log(of: "c").heldWaitingCount == 99)
+            try await self.publish(broker, 100..<1000)
+            let held = try await broker.log(of: "c").heldWaitingCount
+            #expect(200..<500 ~= held)
+            try await client.abort()
+            #expect(try await eventually { try await broker.log(of: "c").heldWaitingCount < 40 })
+            #expect(try await broker.log(of: "c").waitingCount == 999)
+            let again = try await broker.reconnect("c")
+            #expect(try await again.take(1000) == self.texts(0..<1000))
+            try await again.expectNothing()
+            #expect(try await eventually { try await self.isEmpty(storage) })
+            #expect(try await broker.log(of: "c").byteCount == 0)
+        }
+    }
+
+    @Test func aPageThatIsReadWhileTheClientGoesIsNotPutBehindWhatLeftTheMemory() async throws {
+        let storage = FaultyStorage()
+        try await TestBroker.run(self.configuration(storage)) { broker async throws in
+            try await self.fill(broker, 0..<200)
+            let log = try await broker.log(of: "c")
+            storage.hold()
+            // Half of the memory is in flight, so the next page is asked for; then the rest of it goes too.
+            let client = try await broker.reconnect("c") { $0.receiveMaximum = 12 }
+            #expect(try await eventually { try await broker.log(of: "c").inFlight == 12 })
+            #expect(try await broker.log(of: "c").entries.count == log.entries.count)
+            try await self.shrinkQueue(broker)
+            storage.letGo()
+            #expect(try await client.take(200) == self.texts(0..<200))
+        }
+    }
+
+    /// As if the client went away, whatever waits in memory goes to the storage.
+    private func shrinkQueue(_ broker: TestBroker) async throws {
+        for shard in broker.broker.shards {
+            try await shard.eventLoop.submit {
+                shard.value.sessions[ClientID(text: "c")]?.state.log.moveToTail(memory: 0)
+            }.get()
+        }
+    }
+
     @Test func aClientThatMovesWhileItsMessagesAreReadGetsThemInOrder() async throws {
         let storage = FaultyStorage()
         try await TestBroker.run(self.configuration(storage)) { broker async throws in
