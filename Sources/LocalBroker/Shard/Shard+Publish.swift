@@ -346,19 +346,8 @@ extension Shard {
     ) {
         let size = message.payload.count
         guard self.hasRoom(for: size, in: session) || self.makeRoom(for: size, in: session) else { return }
-        if self.continuesInTail(session) {
-            self.enqueueInTail(
-                message,
-                for: session,
-                OutboundLog.Entry(
-                    offset: 0,
-                    length: 0,
-                    qos: qos,
-                    retain: retain,
-                    share: share,
-                    subscriptionIdentifier: subscriptionIdentifier
-                )
-            )
+        if session.state.storedNumber != 0, self.continuesInTail(session) {
+            self.enqueueInTail(message, for: session, qos, retain, subscriptionIdentifier, share)
         } else {
             session.state.log.append(
                 message,

@@ -16,6 +16,8 @@ struct BrokerStorage: Sendable {
     private static let incarnationName = "incarnation"
     /// Values read at a time.
     private static let pageCount = 1000
+    /// Deliveries whose messages are looked up at a time: those of many sessions, as messages that came together lie together.
+    private static let lookupCount = 20_000
 
     private let storage: any Storage
     let writer: StorageWriter
@@ -107,7 +109,7 @@ struct BrokerStorage: Sendable {
         try await self.reading {
             var key: StorageKey?
             repeat {
-                let page = try await self.storage.read(.deliveries, after: key, limit: Self.pageCount)
+                let page = try await self.storage.read(.deliveries, after: key, limit: Self.lookupCount)
                 let deliveries = page.compactMap { value -> (delivery: Stored.Delivery, isWanted: Bool)? in
                     guard case .delivery(let delivery) = value else { return nil }
                     return (delivery, wants(delivery))

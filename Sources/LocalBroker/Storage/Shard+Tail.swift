@@ -8,12 +8,14 @@ import Protocol
 /// taken soon, so more of it waits in memory than for one that is away. A session with shared subscriptions keeps all in memory:
 /// when it ends, other members of the groups get what it has not delivered.
 extension Shard {
-    /// How much more memory a connected client's messages may take.
-    private static let connectedFactor = 16
+    /// How much more memory a connected client's messages may take: what many publishers send it at a time.
+    private static let connectedFactor = 256
+    /// How much of it a page may take that a connected client is about to be sent.
+    private static let pageFactor = 4
 
-    @inline(__always)
+    /// Whether the next message for a session that is stored is not to be kept in memory.
+    @inline(never)
     func continuesInTail(_ session: Session) -> Bool {
-        guard session.state.storedNumber != 0 else { return false }
         let memory = self.shared.configuration.queueMemoryBytes
         return session.state.log.continuesInTail(
             memory: session.connection == nil ? memory : memory * Self.connectedFactor
@@ -27,10 +29,24 @@ extension Shard {
     }
 
     /// Stores a message for a session without keeping it.
-    func enqueueInTail(_ message: MessageView, for session: Session, _ entry: OutboundLog.Entry) {
+    @inline(never)
+    func enqueueInTail(
+        _ message: MessageView,
+        for session: Session,
+        _ qos: QoS,
+        _ retain: Bool,
+        _ subscriptionIdentifier: UInt32,
+        _ share: UInt16
+    ) {
         let number = self.storedNumber(of: message, for: session)
-        var entry = entry
-        entry.length = UInt32(self.storedRecord.count)
+        var entry = OutboundLog.Entry(
+            offset: 0,
+            length: UInt32(self.storedRecord.count),
+            qos: qos,
+            retain: retain,
+            share: share,
+            subscriptionIdentifier: subscriptionIdentifier
+        )
         session.state.log.appendToTail(&entry, storedAs: number)
         self.store(.enqueue(Stored.Delivery(entry, session), record: self.storedRecord))
     }
@@ -41,6 +57,7 @@ extension Shard {
         if session.state.log.tail.count > 0 { self.readSome(of: session) }
     }
 
+    @inline(never)
     private func readSome(of session: Session) {
         let memory = self.shared.configuration.queueMemoryBytes
         guard !session.isReadingTail, session.phase == .present,
@@ -52,7 +69,7 @@ extension Shard {
         let last = session.state.log.lastMessage
         let mailbox = self.shared.mailboxes[self.index]
         let bound = NIOLoopBound(session, eventLoop: self.eventLoop)
-        let bytesMax = session.connection == nil ? memory / 2 : memory
+        let bytesMax = session.connection == nil ? memory / 2 : memory * Self.pageFactor
         let countMax = bytesMax / (tail.bytes / tail.count + OutboundLog.entryBytes) + 1
         self.read(
             TailRead(session: number, after: tail.after, countMax: countMax, bytesMax: bytesMax) { page in

@@ -113,7 +113,7 @@ import Testing
 
     @Test func moreWaitsInMemoryForAClientThatIsConnectedUntilItGoes() async throws {
         let storage = MemoryStorage()
-        try await TestBroker.run(self.configuration(storage)) { broker async throws in
+        try await TestBroker.run(self.configuration(storage) { $0.queueMemoryBytes = 64 }) { broker async throws in
             try await self.fill(broker, 0..<0)
             let client = try await broker.reconnect("c") { $0.receiveMaximum = 1 }
             try await self.publish(broker, 0..<100)
@@ -273,6 +273,24 @@ import Testing
             try await other.subscribe("$share/g/t", .exactlyOnce)
             _ = try await broker.connect("c")
             #expect(try await other.take(100) == self.texts(0..<100))
+        }
+    }
+
+    @Test func whatExpiresInTheStorageIsNotSent() async throws {
+        let storage = MemoryStorage()
+        try await TestBroker.run(self.configuration(storage)) { broker async throws in
+            try await self.fill(broker, 0..<0)
+            let publisher = try await broker.connect("p")
+            var properties = Properties()
+            properties.messageExpiryInterval = 1
+            for number in 0..<60 { try await publisher.publish("t", "\(number)", properties: properties) }
+            try await publisher.publish("t", "60")
+            let end = BrokerShared.wallClock() + 1000
+            #expect(try await eventually { BrokerShared.wallClock() > end })
+            let client = try await broker.reconnect("c")
+            #expect(try await client.take(1) == ["60"])
+            #expect(await broker.statistics.droppedExpired == 60)
+            #expect(try await eventually { try await self.isEmpty(storage) })
         }
     }
 
