@@ -53,6 +53,10 @@ public struct BrokerConfiguration: Sendable {
     public var maximumQueuedMessages = 100_000
     /// Bytes that wait for one client, in its queue and in its connection each; beyond it `queueFullPolicy` holds.
     public var maximumQueuedBytes = 64 * 1024 * 1024
+    /// Memory that the messages which wait for one client may take where they are stored, in bytes, and 256 times as much
+    /// while it is connected: further ones wait in the storage only. A client that has shared subscriptions keeps all in
+    /// memory.
+    public var queueMemoryBytes = 64 * 1024
     /// What becomes of messages for a client whose queue is full.
     public var queueFullPolicy = QueueFullPolicy.dropNewest
     /// Sessions at a time, connected or not; beyond it a client that has none gets one that ends with its connection.

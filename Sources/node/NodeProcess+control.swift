@@ -75,8 +75,8 @@ extension NodeProcess {
         answers.add(DrainQuestion.self) { _ in
             let servers = Self.servers(await ring?.members() ?? [], listeners: listeners)
             let clients = try await status.broker.status().clientsConnected
-            // As SIGTERM from outside would.
-            raise(SIGTERM)
+            // To the process, as from outside: `raise` would send it to this thread, where nobody waits for it.
+            kill(getpid(), SIGTERM)
             let others = servers.values.map(\.count).max() ?? 0
             return DrainQuestion.Answer(node: identity.name, clients: clients, servers: others)
         }

@@ -90,6 +90,7 @@ extension Connection {
             session.state.log.sendNext { entry, record in self.send(entry, record, isDuplicate: false) }
         }
         self.shard.storeChanges(of: session)
+        self.shard.readTail(of: session)
         if !session.state.retained.isEmpty { self.pumpRetained() }
     }
 

@@ -66,12 +66,10 @@ extension Shard {
         switch configuration.queueFullPolicy {
         case .dropNewest: break
         case .dropOldest:
-            while session.state.log.dropOldestWaiting() {
-                self.statistics.droppedQueueFull += 1
-                self.storeChanges(of: session)
-                session.connection?.logDrop("its queue is full")
-                if self.hasRoom(for: size, in: session) { return true }
-            }
+            self.dropOldest(of: session) { !self.hasRoom(for: size, in: session) }
+            self.readTail(of: session)
+            // What has waited longest may be in the storage: then it is dropped when it has been read.
+            if session.state.log.tail.count > 0 || self.hasRoom(for: size, in: session) { return true }
         case .disconnect:
             // The client is not to blame for a shortage of memory.
             if self.limits.memoryLevel == 0 { session.connection?.condemn() }
@@ -85,10 +83,35 @@ extension Shard {
         return false
     }
 
+    /// A part of what only the storage had is in memory: what is over the limits is dropped now.
+    func trim(_ session: Session) {
+        let configuration = self.shared.configuration
+        guard configuration.queueFullPolicy == .dropOldest else { return }
+        self.dropOldest(of: session) {
+            session.state.log.waitingCount > configuration.maximumQueuedMessages
+                || session.state.log.byteCount > configuration.maximumQueuedBytes
+        }
+    }
+
+    private func dropOldest(of session: Session, while isFull: () -> Bool) {
+        while isFull(), session.state.log.dropOldestWaiting() {
+            self.statistics.droppedQueueFull += 1
+            self.storeChanges(of: session)
+            session.connection?.logDrop("its queue is full")
+        }
+    }
+
     @inline(__always)
     func hasRoom(for size: Int, in session: Session) -> Bool {
         session.state.log.waitingCount < self.shared.configuration.maximumQueuedMessages
-            && session.state.log.byteCount + size < self.limits.queuedBytesMax
+            && (session.state.log.byteCount + size < self.limits.queuedBytesMax
+                || self.hasRoomInTail(for: size, in: session))
+    }
+
+    /// A shortage of memory is no reason to drop what takes none.
+    private func hasRoomInTail(for size: Int, in session: Session) -> Bool {
+        session.state.log.tail.count > 0
+            && session.state.log.byteCount + size < self.shared.configuration.maximumQueuedBytes
     }
 
     // MARK: Memory

@@ -1,6 +1,24 @@
 import NIOCore
 import Protocol
 
+extension OutboundLog.Entry {
+    /// A delivery that was stored, before its record is added; nil if it cannot be sent.
+    init?(_ stored: Stored.Delivery) {
+        guard let qos = QoS(rawValue: stored.qos), qos != .atMostOnce, stored.packetID != 0 else { return nil }
+        self.init(
+            offset: 0,
+            length: stored.size,
+            packetID: stored.packetID,
+            qos: qos,
+            state: stored.isReceived && qos == .exactlyOnce ? .awaitingComplete : .waiting,
+            retain: stored.retain,
+            share: stored.share,
+            subscriptionIdentifier: stored.identifier,
+            message: stored.message
+        )
+    }
+}
+
 /// Messages that outlive the process.
 extension OutboundLog {
     /// The entry that was appended last.
@@ -11,9 +29,15 @@ extension OutboundLog {
         self.entries.compactMap { $0.message != 0 && $0.state != .done ? $0.message : nil }
     }
 
+    /// What ends the session where its messages in memory are deleted one by one.
+    func endOfSession(_ number: UInt64) -> JournalEntry {
+        self.tail.count > 0 ? .endSession(number, tailAfter: self.tail.after) : .deleteSession(number)
+    }
+
     /// The messages are not stored any more.
     mutating func forgetNumbers() {
         for index in self.entries.indices { self.entries[index].message = 0 }
+        self.tail = Tail()
         self.storedThrough = .max
     }
 
@@ -31,7 +55,7 @@ extension OutboundLog {
         }
     }
 
-    /// Takes in a message that an earlier life of the broker stored, behind those before it.
+    /// Takes in a message that is stored, of an earlier life of the broker or of the tail, behind those before it.
     ///
     /// Whatever comes before one that the client is known to have received has been sent too.
     mutating func restore(_ record: UnsafeRawBufferPointer, _ entry: Entry) {
@@ -41,9 +65,11 @@ extension OutboundLog {
         self.bytes.writeBytes(record)
         self.heldBytes += record.count
         self.entries.append(entry)
-        self.lastPacketID = entry.packetID
-        self.lastMessage = entry.message
-        self.storedThrough = entry.message
+        self.storedThrough = max(self.storedThrough, entry.message)
+        if entry.message > self.lastMessage {
+            self.lastMessage = entry.message
+            self.lastPacketID = entry.packetID
+        }
         guard entry.state == .awaitingComplete else { return }
         for offset in self.inFlight..<(self.entries.count - 1) {
             let index = self.entries.index(self.entries.startIndex, offsetBy: offset)

@@ -63,7 +63,9 @@ struct OutboundLog: Sendable {
     /// [MQTT-4.3.3-10]
     var storedThrough: UInt64 = 0
     /// Messages with an identifier have been dropped behind those in flight.
-    private var hasGaps = false
+    var hasGaps = false
+    /// Newer messages than all entries, which are in the storage only.
+    var tail = Tail()
     /// What is to be stored of it. Only of messages that are stored.
     private(set) var changes: [Change] = []
 
@@ -73,11 +75,13 @@ struct OutboundLog: Sendable {
 
     var isEmpty: Bool { self.entries.isEmpty }
     /// Messages that have not been sent yet.
-    var waitingCount: Int { self.entries.count - self.inFlight - self.dropped }
+    var waitingCount: Int { self.heldWaitingCount + self.tail.count }
+    /// Those of them that are in memory.
+    var heldWaitingCount: Int { self.entries.count - self.inFlight - self.dropped }
     /// Messages that have been sent and are not finished, those that count against the client's receive maximum.
     var unfinishedCount: Int { self.unfinishedInFlight }
-    /// Bytes held, in flight and waiting.
-    var byteCount: Int { self.heldBytes }
+    /// Bytes of all messages, in flight and waiting.
+    var byteCount: Int { self.heldBytes + self.tail.bytes }
     /// Bytes of memory that the records take.
     var reservedBytes: Int { self.bytes.storageCapacity }
 
@@ -132,7 +136,7 @@ struct OutboundLog: Sendable {
     /// It changes nothing. Were it not `mutating`, the whole log would be copied for each call.
     @inline(__always)
     mutating func canSend(window: Int) -> Bool {
-        self.waitingCount > 0 && self.unfinishedInFlight < window && self.unsentAgain == 0
+        self.heldWaitingCount > 0 && self.unfinishedInFlight < window && self.unsentAgain == 0
             && self.inFlight < min(max(1024, 2 * window), 65_534)
             && (self.lastMessage <= self.storedThrough && !self.hasGaps || self.mayNextBeSent())
     }
@@ -236,20 +240,24 @@ struct OutboundLog: Sendable {
 
     /// Appends another log's messages, all as waiting ones.
     mutating func appendWaiting(of other: OutboundLog) {
-        for entry in other.entries.dropFirst(other.inFlight + other.dropped) {
-            other.withBytes(of: entry) { record in
-                var copy = entry
-                copy.offset = self.base + UInt64(self.bytes.readableBytes)
-                self.bytes.writeBytes(record)
-                self.heldBytes += record.count
-                self.entries.append(copy)
-            }
+        other.forEachWaiting { entry, record in
+            var copy = entry
+            copy.offset = self.base + UInt64(self.bytes.readableBytes)
+            self.bytes.writeBytes(record)
+            self.heldBytes += record.count
+            self.entries.append(copy)
         }
     }
 
-    /// Drops what has waited longest; what is in flight stays. False if nothing waits.
+    func forEachWaiting(_ body: (Entry, UnsafeRawBufferPointer) -> Void) {
+        for entry in self.entries.dropFirst(self.inFlight + self.dropped) {
+            self.withBytes(of: entry) { body(entry, $0) }
+        }
+    }
+
+    /// Drops what has waited longest; what is in flight stays. False if nothing waits in memory.
     mutating func dropOldestWaiting() -> Bool {
-        guard self.waitingCount > 0 else { return false }
+        guard self.heldWaitingCount > 0 else { return false }
         let index = self.entries.index(self.entries.startIndex, offsetBy: self.inFlight + self.dropped)
         self.heldBytes -= Int(self.entries[index].length)
         self.entries[index].state = .done
@@ -267,8 +275,9 @@ struct OutboundLog: Sendable {
         return true
     }
 
-    /// Gives back what dropped messages hold between those in flight and those that wait.
-    private mutating func compact() {
+    /// Gives back what nothing is in: what dropped messages hold between those in flight and those that wait, and what is left
+    /// of a longer queue.
+    mutating func compact() {
         var kept = CircularBuffer<Entry>(initialCapacity: self.entries.count - self.dropped + 1)
         var bytes = ByteBufferAllocator().buffer(capacity: self.heldBytes)
         for (place, entry) in self.entries.enumerated() where !(self.inFlight..<self.inFlight + self.dropped ~= place) {
@@ -295,9 +304,9 @@ struct OutboundLog: Sendable {
 
     // MARK: Shared subscriptions
 
-    /// Whether any message was taken for this shared subscription and is not finished.
+    /// Whether any message was taken for this shared subscription and is not finished, as far as is known.
     func holds(share: UInt16) -> Bool {
-        self.entries.contains { $0.share == share && $0.state != .done }
+        self.tail.count > 0 || self.entries.contains { $0.share == share && $0.state != .done }
     }
 
     /// Hands out the messages of a session that ends which another member of their group may get: those that were not

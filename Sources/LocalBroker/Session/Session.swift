@@ -158,6 +158,8 @@ final class Session {
     /// The last publish that reached this session, and where its receiver stands, to join overlapping subscriptions.
     var lastPublish: UInt64 = 0
     var lastReceiver = 0
+    /// Messages that only the storage has are being read.
+    var isReadingTail = false
     /// QoS 1 and 2 messages the client takes at a time.
     var window = 0
 

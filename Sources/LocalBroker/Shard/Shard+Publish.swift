@@ -353,18 +353,22 @@ extension Shard {
     ) {
         let size = message.payload.count
         guard self.hasRoom(for: size, in: session) || self.makeRoom(for: size, in: session) else { return }
-        session.state.log.append(
-            message,
-            qos: qos,
-            retain: retain,
-            subscriptionIdentifier: subscriptionIdentifier,
-            share: share,
-            storedAs: session.state.storedNumber == 0 ? 0 : self.storedNumber(of: message, for: session)
-        )
-        if session.state.storedNumber != 0 {
-            self.storeLastDelivery(of: session)
-        } else if session.phase == .arriving, self.shared.storage != nil {
-            self.journal.arriving.insert(session.slot)
+        if session.state.storedNumber != 0, self.continuesInTail(session) {
+            self.enqueueInTail(message, for: session, qos, retain, subscriptionIdentifier, share)
+        } else {
+            session.state.log.append(
+                message,
+                qos: qos,
+                retain: retain,
+                subscriptionIdentifier: subscriptionIdentifier,
+                share: share,
+                storedAs: session.state.storedNumber == 0 ? 0 : self.storedNumber(of: message, for: session)
+            )
+            if session.state.storedNumber != 0 {
+                self.storeLastDelivery(of: session)
+            } else if session.phase == .arriving, self.shared.storage != nil {
+                self.journal.arriving.insert(session.slot)
+            }
         }
         guard let connection = session.connection else { return }
         connection.pump()

@@ -83,7 +83,7 @@ extension Shard {
         let early = session.state.log
         session.state = state ?? SessionState()
         session.wasSubscribed = session.wasSubscribed || !session.state.subscriptions.isEmpty
-        session.state.log.appendWaiting(of: early)
+        self.appendEarly(early, to: session)
         // The client may not have the rights any more that it had when it subscribed.
         guard connection.isOpen else { return self.onArrived(session, connection, request, isPresent: false) }
         connection.judgeSubscriptions(of: session) { isJudged in
@@ -270,6 +270,7 @@ extension Shard {
             return
         }
         self.storeSession(session, disconnectedAt: self.nowMilliseconds)
+        self.shrinkQueue(of: session)
         self.setAwayInGroups(session, true)
         if expiry != .max { session.endDueSeconds = self.due(afterSeconds: expiry) }
         self.scheduleTimer(of: session)

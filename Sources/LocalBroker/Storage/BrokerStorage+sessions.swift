@@ -39,7 +39,7 @@ extension BrokerStorage {
                 for message in session.state.log.storedMessages {
                     self.submit(.delete(.delivery(session: number, message: message)))
                 }
-                self.submit(.deleteSession(number))
+                self.submit(session.state.log.endOfSession(number))
             }
         }
         for (shard, part) in zip(shards, parts) {
@@ -80,27 +80,37 @@ extension BrokerStorage {
         return (due, last)
     }
 
-    /// Queues messages to their sessions.
+    /// Queues messages to their sessions, and counts those that do not wait in memory.
     ///
     /// - Returns: the highest number of a message.
     private func readMessages(into sessions: inout [UInt64: LoadedSession]) async throws -> UInt64 {
-        var records: [UInt64: [UInt8]] = [:]
+        var loaded = sessions
+        sessions = [:]
+        defer { sessions = loaded }
         var last: UInt64 = 0
-        try await self.forEach(.messages) { value in
-            guard case .message(let message) = value else { return }
-            records[message.number] = message.record
-            last = max(last, message.number)
-        }
-        var unwanted = Set(records.keys)
-        try await self.forEach(.deliveries) { value in
-            guard case .delivery(let delivery) = value else { return }
+        try await self.forEachDelivery { delivery in
             self.writer.onLoaded(deliveryOf: delivery.message)
             last = max(last, delivery.message)
-            unwanted.remove(delivery.message)
-            let record = records[delivery.message] ?? []
-            if sessions[delivery.session]?.add(delivery, record: record) != true { self.submit(.delete(value.key)) }
+            return loaded[delivery.session]?.takes(delivery, memory: self.queueMemoryBytes) == true
+        } _: { delivery, record in
+            if let record {
+                if loaded[delivery.session]?.add(delivery, record: record) == true { return }
+            } else if loaded[delivery.session]?.addToTail(delivery) != nil {
+                return
+            }
+            self.submit(.delete(.delivery(session: delivery.session, message: delivery.message)))
         }
-        for message in unwanted { self.submit(.delete(.message(message))) }
+        // What comes before a message that the client has received was on its way too.
+        for (number, session) in loaded where session.receivedThrough != 0 {
+            let after = session.state.log.tail.after
+            try await self.forEachMessage(of: number, after: after, through: session.receivedThrough) { message in
+                loaded[number]?.state.log.removeFromTail(message.delivery)
+                if loaded[number]?.add(message.delivery, record: message.record) != true {
+                    self.submit(.delete(.delivery(session: number, message: message.delivery.message)))
+                }
+            }
+        }
+        self.writer.onLoaded(allThrough: last)
         return last
     }
 

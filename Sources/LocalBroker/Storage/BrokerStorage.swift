@@ -32,12 +32,16 @@ struct BrokerStorage: Sendable {
     private static let nameName = "name"
     /// Values read at a time.
     private static let pageCount = 1000
+    /// Deliveries whose messages are looked up at a time: those of many sessions, as messages that came together lie together.
+    private static let lookupCount = 20_000
 
     private let storage: any Storage
     let writer: StorageWriter
     let identity: BrokerIdentity
     /// How far the life before had followed its peers.
     let peerPositions: [PeerPosition]
+    /// What waits for one client may take so much memory.
+    let queueMemoryBytes: Int
     /// What was wrong with the database that was found.
     private let damage: SQLiteStorage.Damage?
 
@@ -99,6 +103,7 @@ struct BrokerStorage: Sendable {
     ) async throws {
         self.storage = storage
         self.damage = damage
+        self.queueMemoryBytes = configuration.queueMemoryBytes
         self.writer = StorageWriter(
             storage: storage,
             sync: configuration.storageSync,
@@ -137,13 +142,63 @@ struct BrokerStorage: Sendable {
     ///
     /// - Throws: `BrokerError` if they cannot be read.
     func forEach(_ table: StorageTable, _ body: (StoredValue) -> Void) async throws {
-        do {
+        try await self.reading {
             var key: StorageKey?
             repeat {
                 let page = try await self.storage.read(table, after: key, limit: Self.pageCount)
                 for value in page { body(value) }
                 key = page.last?.key
             } while key != nil
+        }
+    }
+
+    /// Hands out all deliveries in order, some at a time. `wants` says of which the messages are to be read.
+    ///
+    /// - Throws: `BrokerError` if they cannot be read.
+    func forEachDelivery(
+        wants: (Stored.Delivery) -> Bool,
+        _ body: (Stored.Delivery, _ record: [UInt8]?) -> Void
+    ) async throws {
+        try await self.reading {
+            var key: StorageKey?
+            repeat {
+                let page = try await self.storage.read(.deliveries, after: key, limit: Self.lookupCount)
+                let deliveries = page.compactMap { value -> (delivery: Stored.Delivery, isWanted: Bool)? in
+                    guard case .delivery(let delivery) = value else { return nil }
+                    return (delivery, wants(delivery))
+                }
+                var wanted = try await self.storage.messages(
+                    of: deliveries.lazy.filter(\.isWanted).map(\.delivery)
+                )[...]
+                for (delivery, isWanted) in deliveries { body(delivery, isWanted ? wanted.popFirst()?.record : nil) }
+                key = page.last?.key
+            } while key != nil
+        }
+    }
+
+    /// Hands out a session's messages behind one up to another.
+    ///
+    /// - Throws: `BrokerError` if they cannot be read.
+    func forEachMessage(
+        of session: UInt64,
+        after first: UInt64,
+        through last: UInt64,
+        _ body: (StoredMessage) -> Void
+    ) async throws {
+        try await self.reading {
+            var after = first
+            while after < last {
+                let deliveries = try await self.storage.deliveries(of: session, after: after, limit: Self.pageCount)
+                let page = try await self.storage.messages(of: deliveries.filter { $0.message <= last })
+                for message in page { body(message) }
+                after = page.last?.delivery.message ?? last
+            }
+        }
+    }
+
+    private func reading(_ body: () async throws -> Void) async throws {
+        do {
+            try await body()
         } catch {
             throw BrokerError.cannotStore(reason: "\(error)")
         }

@@ -8,5 +8,7 @@ enum JournalEntry: Sendable {
     case enqueue(Stored.Delivery, record: [UInt8])
     /// Deliveries of the session have been deleted one by one before.
     case deleteSession(UInt64)
+    /// A session ends whose deliveries behind this message only the storage knows; those before have been deleted.
+    case endSession(UInt64, tailAfter: UInt64)
     case deleteRetained(topic: [UInt8], stamp: UInt64)
 }

@@ -36,6 +36,15 @@ public final class MemoryStorage: Storage {
         }
     }
 
+    public func messages(_ numbers: [UInt64]) async throws -> [Stored.Message] {
+        self.values.withLock { values in
+            numbers.compactMap { number in
+                guard case .message(let message)? = values[.message(number)] else { return nil }
+                return message
+            }
+        }
+    }
+
     public func close() async throws {}
 }
 

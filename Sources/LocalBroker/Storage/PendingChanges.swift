@@ -12,10 +12,14 @@ struct PendingChanges: Sendable {
 
     private var changes: [StorageKey: Change] = [:]
     private var deletedSessions: Set<UInt64> = []
+    /// Sessions that have ended with deliveries that are still to be found in the storage, behind these messages.
+    private(set) var tails: [UInt64: UInt64] = [:]
     /// The highest stamp for each topic up to which retained values are to be deleted.
     private var deletedRetained: [[UInt8]: UInt64] = [:]
-    /// Deliveries of each message, written or not.
+    /// Deliveries of each message, written or not; of one that was loaded only if there are several.
     private var deliveries: [UInt64: UInt32] = [:]
+    /// Messages with higher numbers have come since the start.
+    private var loadedThrough: UInt64 = 0
     /// What a storage is busy with, for the case that it fails.
     private var underWay: (changes: [StorageKey: Change], sessions: Set<UInt64>, retained: [[UInt8]: UInt64])?
 
@@ -24,6 +28,12 @@ struct PendingChanges: Sendable {
     /// Counts a delivery that is stored already.
     mutating func onLoaded(deliveryOf message: UInt64) {
         self.deliveries[message, default: 0] += 1
+    }
+
+    /// All that is stored has been counted. Most messages are on their way to one session, and there may be millions.
+    mutating func onLoaded(allThrough last: UInt64) {
+        self.loadedThrough = last
+        self.deliveries = self.deliveries.filter { $0.value > 1 || $0.key > last }
     }
 
     mutating func add(_ entry: JournalEntry) {
@@ -41,6 +51,10 @@ struct PendingChanges: Sendable {
             self.delete(key)
             if case .delivery(_, let message) = key { self.release(message) }
         case .deleteSession(let number): self.deletedSessions.insert(number)
+        case .endSession(let number, let message):
+            // What is left of it belongs to nobody, also if the process ends before all is found.
+            self.delete(.session(number))
+            self.tails[number] = message
         case .deleteRetained(let topic, let stamp):
             if case .retained(let value)? = self.changes[.retained(topic: topic)]?.value {
                 guard value.stamp <= stamp else { return }
@@ -48,6 +62,13 @@ struct PendingChanges: Sendable {
             }
             self.deletedRetained[topic] = max(stamp, self.deletedRetained[topic] ?? 0)
         }
+    }
+
+    /// Deletes deliveries that were found of a session that has ended: the next ones, or none if there are no more.
+    mutating func deleteTail(of session: UInt64, _ deliveries: [Stored.Delivery]) {
+        for delivery in deliveries { self.add(.delete(.delivery(session: session, message: delivery.message))) }
+        self.tails[session] = deliveries.last?.message
+        if deliveries.isEmpty { self.add(.deleteSession(session)) }
     }
 
     private mutating func put(_ value: StoredValue, isNew: Bool) {
@@ -76,7 +97,7 @@ struct PendingChanges: Sendable {
     }
 
     private mutating func release(_ message: UInt64) {
-        guard let count = self.deliveries[message] else {
+        guard let count = self.deliveries[message] ?? (message <= self.loadedThrough ? 1 : nil) else {
             preconditionFailure("a delivery of message \(message) was deleted that is not stored")
         }
         guard count == 1 else {

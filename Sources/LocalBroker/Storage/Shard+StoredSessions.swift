@@ -5,10 +5,14 @@ import Protocol
 extension Shard {
     /// Has a session stored as it is now, or forgotten if it ends with its connection.
     ///
+    /// One that has messages in the storage only stays there until it ends; a later broker does not take it in.
+    ///
     /// - Parameter disconnectedAt: in milliseconds since the Unix epoch; 0 while the client is connected.
     func storeSession(_ session: Session, disconnectedAt: UInt64) {
         guard self.shared.storage != nil else { return }
-        guard session.state.expirySeconds > 0 else { return self.forgetStored(session) }
+        guard session.state.expirySeconds > 0 || session.state.log.tail.count > 0 else {
+            return self.forgetStored(session)
+        }
         if session.state.storedNumber == 0 { session.state.storedNumber = self.shared.makeSessionNumber() }
         self.store(
             .put(
@@ -32,8 +36,8 @@ extension Shard {
         for message in session.state.log.storedMessages {
             self.store(.delete(.delivery(session: session.state.storedNumber, message: message)))
         }
+        self.store(session.state.log.endOfSession(session.state.storedNumber))
         session.state.log.forgetNumbers()
-        self.store(.deleteSession(session.state.storedNumber))
         session.state.storedNumber = 0
     }
 
@@ -110,6 +114,10 @@ struct LoadedSession: Sendable {
     var disconnectedAt: UInt64
     /// The will that waits for its delay, and when it is due.
     var will: (StoredWill, dueAt: UInt64)?
+    /// What its messages take of it.
+    private var memory = 0
+    /// The last message that its client is known to have received without being in memory; 0 if there is none.
+    private(set) var receivedThrough: UInt64 = 0
 
     /// - Parameter nowMilliseconds: when the client is taken to have been disconnected, if it was connected to the last.
     init(_ stored: Stored.Session, nowMilliseconds: UInt64) {
@@ -141,29 +149,29 @@ struct LoadedSession: Sendable {
         )
     }
 
+    /// Whether the next message is to be taken into memory, where those that wait may take so many bytes. It is counted.
+    mutating func takes(_ stored: Stored.Delivery, memory: Int) -> Bool {
+        guard self.memory < memory || !self.state.shares.isEmpty else { return false }
+        self.memory += Int(stored.size) + OutboundLog.entryBytes
+        return true
+    }
+
     /// Messages must be added in the order of their numbers.
     ///
     /// - Returns: whether it can be sent.
     mutating func add(_ stored: Stored.Delivery, record: [UInt8]) -> Bool {
-        guard let qos = QoS(rawValue: stored.qos), qos != .atMostOnce, stored.packetID != 0 else { return false }
+        guard let entry = OutboundLog.Entry(stored) else { return false }
         return record.withUnsafeBytes { record in
             guard MessageRecord.read(record) != nil else { return false }
-            self.state.log.restore(
-                record,
-                OutboundLog.Entry(
-                    offset: 0,
-                    length: 0,
-                    packetID: stored.packetID,
-                    qos: qos,
-                    state: stored.isReceived && qos == .exactlyOnce ? .awaitingComplete : .waiting,
-                    retain: stored.retain,
-                    share: stored.share,
-                    subscriptionIdentifier: stored.identifier,
-                    message: stored.message
-                )
-            )
+            self.state.log.restore(record, entry)
             return true
         }
+    }
+
+    /// Adds a message that stays in the storage, behind all others.
+    mutating func addToTail(_ stored: Stored.Delivery) {
+        self.state.log.restoreInTail(stored)
+        if stored.isReceived { self.receivedThrough = stored.message }
     }
 
     mutating func add(_ stored: Stored.Receipt) {

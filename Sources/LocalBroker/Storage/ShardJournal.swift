@@ -26,6 +26,7 @@ struct ShardJournal {
     fileprivate var entries: [JournalEntry] = []
     /// What waits for them.
     fileprivate var promise: StoragePromise?
+    fileprivate var reads: [TailRead] = []
     /// What is to be stored in one step with what other shards hand in.
     fileprivate var groups: [StorageGroup] = []
     /// Those that were handed in.
@@ -39,13 +40,21 @@ struct ShardJournal {
     /// Sessions on their way to this shard that have been given messages.
     var arriving: Set<UInt32> = []
 
-    fileprivate var isEmpty: Bool { self.entries.isEmpty && self.promise == nil && self.groups.isEmpty }
+    fileprivate var isEmpty: Bool {
+        self.entries.isEmpty && self.promise == nil && self.groups.isEmpty && self.reads.isEmpty
+    }
 }
 
 extension Shard {
     /// Has something stored. Only where there is a storage.
     func store(_ entry: JournalEntry) {
         self.journal.entries.append(entry)
+        self.beginTick()
+    }
+
+    /// Has something read when all is written that is to be stored before.
+    func read(_ read: TailRead) {
+        self.journal.reads.append(read)
         self.beginTick()
     }
 
@@ -79,7 +88,11 @@ extension Shard {
         guard let storage = self.shared.storage else {
             preconditionFailure("without a storage nothing is to be stored")
         }
-        var submission = StorageSubmission(entries: self.journal.entries, groups: self.journal.groups)
+        var submission = StorageSubmission(
+            entries: self.journal.entries,
+            reads: self.journal.reads,
+            groups: self.journal.groups
+        )
         if let promise = self.journal.promise.take() {
             self.journal.lastNumber += 1
             self.journal.open[self.journal.lastNumber] = promise
@@ -87,6 +100,7 @@ extension Shard {
         }
         storage.submit(submission, from: self.index)
         self.journal.entries.removeAll(keepingCapacity: true)
+        self.journal.reads = []
         self.journal.groups = []
     }
 
@@ -167,7 +181,7 @@ extension Shard {
         return self.storedMessage
     }
 
-    private func nextMessage(behind last: UInt64) -> UInt64 {
+    func nextMessage(behind last: UInt64) -> UInt64 {
         self.journal.lastMessage = max(self.journal.lastMessage, last >> 6) + 1
         return self.journal.lastMessage << 6 | UInt64(self.index)
     }
@@ -241,7 +255,7 @@ extension Shard {
 }
 
 extension Stored.Delivery {
-    fileprivate init(_ entry: OutboundLog.Entry, _ session: Session) {
+    init(_ entry: OutboundLog.Entry, _ session: Session) {
         self.init(
             session: session.state.storedNumber,
             message: entry.message,
@@ -251,7 +265,8 @@ extension Stored.Delivery {
             isReceived: entry.state == .awaitingComplete,
             retain: entry.retain,
             share: entry.share,
-            identifier: entry.subscriptionIdentifier
+            identifier: entry.subscriptionIdentifier,
+            size: entry.length
         )
     }
 }

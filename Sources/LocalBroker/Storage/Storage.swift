@@ -2,7 +2,8 @@
 /// its own.
 ///
 /// The broker calls from one task and never twice at a time. What it writes and deletes it names by keys; it never asks for
-/// a whole table to be rewritten. It reads only before it serves clients.
+/// a whole table to be rewritten. It reads all tables before it serves clients, and later of deliveries and messages what it
+/// does not keep in memory.
 public protocol Storage: Sendable {
     /// Carries out all the changes, or none of them and throws. Each key occurs once.
     ///
@@ -15,6 +16,9 @@ public protocol Storage: Sendable {
 
     /// Values of a table in a fixed order, beginning behind a key, at most `limit`: none if there are no more.
     func read(_ table: StorageTable, after key: StorageKey?, limit: Int) async throws -> [StoredValue]
+
+    /// Messages by their numbers, each named once, in any order. One that is not there is left out.
+    func messages(_ numbers: [UInt64]) async throws -> [Stored.Message]
 
     /// Nothing follows. Also when it throws nothing more can be done.
     func close() async throws

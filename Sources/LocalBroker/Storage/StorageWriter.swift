@@ -13,6 +13,13 @@ final class StorageWriter: Sendable {
         var number: UInt64
     }
 
+    /// What is written in one go, who waits for it, and what is to be read then.
+    private struct Batch {
+        var changes: [StorageChange]
+        var tickets: [Ticket]
+        var reads: [TailRead]
+    }
+
     private struct State {
         /// What may be written, in order.
         var arrived: [StorageSubmission] = []
@@ -21,6 +28,9 @@ final class StorageWriter: Sendable {
         var isFailing = false
         var statistics = StorageStatistics()
     }
+
+    /// Deliveries of an ended session that are deleted at a time.
+    private static let tailCount = 1000
 
     private let storage: any Storage
     private let sync: StorageSync
@@ -57,6 +67,11 @@ final class StorageWriter: Sendable {
         self.pending.withLock { $0.onLoaded(deliveryOf: message) }
     }
 
+    /// All deliveries that are stored have been counted, of messages up to this.
+    func onLoaded(allThrough last: UInt64) {
+        self.pending.withLock { $0.onLoaded(allThrough: last) }
+    }
+
     /// Takes changes in order, and the tickets that wait for them and for all that was handed in before.
     func submit(_ submission: StorageSubmission, from shard: Int) {
         self.state.withLock { $0.arrived += $0.submissions.add(submission, from: shard) }
@@ -76,22 +91,25 @@ final class StorageWriter: Sendable {
         var bell = self.bell.stream.makeAsyncIterator()
         var lastDurable = ContinuousClock.now
         var isDirty = false
+        var readings = StorageReadings()
         repeat {
-            while let (changes, tickets) = self.takeBatch(orEmpty: isDirty && self.isDue(lastDurable)) {
+            while let batch = self.takeBatch(orEmpty: isDirty && self.isDue(lastDurable) || self.mayRead(readings)) {
                 let isDurable = self.isDue(lastDurable)
-                let isStored = await self.write(changes, isDurable: isDurable)
+                let isStored = await self.write(batch.changes, isDurable: isDurable)
                 if isDurable { lastDurable = .now }
                 isDirty = isStored ? !isDurable : isDirty
-                if !tickets.isEmpty { onDone(tickets, isStored) }
+                if !batch.tickets.isEmpty { onDone(batch.tickets, isStored) }
+                readings.waiting += batch.reads
+                if self.mayRead(readings) || !isStored { await self.read(&readings, isStored: isStored) }
                 guard isStored else {
                     guard await self.waitToRetry() else { return }
                     continue
                 }
             }
             if self.state.withLock({ $0.isClosing }) { break }
-        } while await self.waitForMore(&bell, isDirty: isDirty, lastDurable)
-        if isDirty, self.sync != .os, let (changes, _) = self.takeBatch(orEmpty: true) {
-            _ = await self.write(changes, isDurable: true)
+        } while await self.waitForMore(&bell, until: self.nextDue(isDirty: isDirty, lastDurable, readings))
+        if isDirty, self.sync != .os, let batch = self.takeBatch(orEmpty: true) {
+            _ = await self.write(batch.changes, isDurable: true)
         }
     }
 
@@ -103,7 +121,7 @@ final class StorageWriter: Sendable {
         }
     }
 
-    private func takeBatch(orEmpty: Bool) -> (changes: [StorageChange], tickets: [Ticket])? {
+    private func takeBatch(orEmpty: Bool) -> Batch? {
         let arrived = self.state.withLock { state in
             defer { state.arrived = [] }
             return state.arrived
@@ -111,8 +129,9 @@ final class StorageWriter: Sendable {
         return self.pending.withLock { pending in
             for entry in arrived.lazy.flatMap(\.entries) { pending.add(entry) }
             let tickets = arrived.flatMap(\.tickets)
-            guard orEmpty || !pending.isEmpty || !tickets.isEmpty else { return nil }
-            return (pending.take(), tickets)
+            let reads = arrived.flatMap(\.reads)
+            guard orEmpty || !pending.isEmpty || !tickets.isEmpty || !reads.isEmpty else { return nil }
+            return Batch(changes: pending.take(), tickets: tickets, reads: reads)
         }
     }
 
@@ -158,23 +177,91 @@ final class StorageWriter: Sendable {
         return true
     }
 
-    /// Waits for what is handed in, no longer than until what was written must be on the disk.
+    /// When there is something to be done although nothing comes: what was written must be on the disk, or what could not be
+    /// read is tried again.
+    private func nextDue(
+        isDirty: Bool,
+        _ lastDurable: ContinuousClock.Instant,
+        _ readings: StorageReadings
+    ) -> ContinuousClock.Instant? {
+        guard isDirty, case .interval(let milliseconds) = self.sync else { return readings.retryAt }
+        let due = lastDurable + .milliseconds(milliseconds)
+        return readings.retryAt.map { min($0, due) } ?? due
+    }
+
+    /// Waits for what is handed in, or for a time.
     private func waitForMore(
         _ bell: inout AsyncStream<Void>.AsyncIterator,
-        isDirty: Bool,
-        _ lastDurable: ContinuousClock.Instant
+        until due: ContinuousClock.Instant?
     ) async -> Bool {
-        if isDirty, case .interval(let milliseconds) = self.sync {
-            let continuation = self.bell.continuation
-            let alarm = Task {
-                try await Task.sleep(until: lastDurable + .milliseconds(milliseconds))
-                continuation.yield()
-            }
-            defer { alarm.cancel() }
-            return await bell.next(isolation: #isolation) != nil
+        guard let due else { return await bell.next(isolation: #isolation) != nil }
+        let continuation = self.bell.continuation
+        let alarm = Task {
+            try await Task.sleep(until: due)
+            continuation.yield()
         }
+        defer { alarm.cancel() }
         return await bell.next(isolation: #isolation) != nil
     }
+
+    // MARK: Reading
+
+    /// Whether something can be read now.
+    private func mayRead(_ readings: StorageReadings) -> Bool {
+        guard !readings.waiting.isEmpty || self.pending.withLock({ !$0.tails.isEmpty }) else { return false }
+        return readings.isDue && self.state.withLock { !$0.isClosing }
+    }
+
+    /// Reads for some of those who wait.
+    ///
+    /// - Parameter isStored: all that was handed in before is written. If not, what is found is right all the same, but more
+    ///   may belong behind it, or instead of nothing.
+    private func read(_ readings: inout StorageReadings, isStored: Bool) async {
+        do {
+            // Sessions that wait must not keep those waiting who store something.
+            for _ in 0..<(isStored ? StorageReadings.countAtOnce : readings.waiting.count) {
+                guard let read = readings.waiting.popFirst() else { break }
+                readings.underWay = read
+                let page = try await self.storage.page(read)
+                readings.underWay = nil
+                if page.isEmpty, !isStored {
+                    readings.waiting.append(read)
+                } else {
+                    read.reply(page)
+                }
+            }
+            if isStored { try await self.deleteTail() }
+            if readings.retryAt != nil { self.logger.notice("what waits for clients can be read again") }
+            readings.retryAt = nil
+        } catch {
+            if let read = readings.underWay.take() { readings.waiting.prepend(read) }
+            if readings.retryAt == nil {
+                self.logger.error("what waits for clients cannot be read; trying again: \(error)")
+            }
+            readings.retryAt = .now + self.retryTime
+            self.state.withLock { $0.statistics.failures += 1 }
+        }
+    }
+
+    /// Finds deliveries of a session that has ended, and has them deleted.
+    private func deleteTail() async throws {
+        guard let (session, after) = self.pending.withLock({ $0.tails.first }) else { return }
+        let deliveries = try await self.storage.deliveries(of: session, after: after, limit: Self.tailCount)
+        self.pending.withLock { $0.deleteTail(of: session, deliveries) }
+    }
+}
+
+/// What a storage writer has to read.
+struct StorageReadings {
+    /// Pages that are read before what came meanwhile is written.
+    static let countAtOnce = 16
+
+    var waiting = CircularBuffer<TailRead>(initialCapacity: 1)
+    var underWay: TailRead?
+    /// When it is tried again, if it failed.
+    var retryAt: ContinuousClock.Instant?
+
+    var isDue: Bool { self.retryAt.map { $0 <= .now } ?? true }
 }
 
 /// How storing goes.

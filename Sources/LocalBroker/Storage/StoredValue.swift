@@ -168,6 +168,8 @@ public enum Stored {
         public var retain: Bool
         public var share: UInt16
         public var identifier: UInt32
+        /// Bytes of the message's record.
+        public var size: UInt32
 
         public init(
             session: UInt64,
@@ -177,7 +179,8 @@ public enum Stored {
             isReceived: Bool,
             retain: Bool,
             share: UInt16,
-            identifier: UInt32
+            identifier: UInt32,
+            size: UInt32
         ) {
             self.session = session
             self.message = message
@@ -187,6 +190,7 @@ public enum Stored {
             self.retain = retain
             self.share = share
             self.identifier = identifier
+            self.size = size
         }
     }
 

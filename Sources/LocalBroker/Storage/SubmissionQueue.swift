@@ -9,6 +9,8 @@ struct StorageGroup: Sendable, Hashable {
 struct StorageSubmission: Sendable {
     var entries: [JournalEntry]
     var tickets: [StorageWriter.Ticket] = []
+    /// What is to be read when all that was handed in before is written.
+    var reads: [TailRead] = []
     /// What it is a part of.
     var groups: [StorageGroup] = []
 }

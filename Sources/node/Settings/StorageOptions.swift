@@ -22,17 +22,30 @@ struct StorageOptions: ParsableArguments {
     )
     var sync = SyncTime.always
 
+    @Option(
+        help: .number(
+            "Bytes of memory for what waits for a client that is away, where it is kept; the rest is on the disk only.",
+            "bytes",
+            default: \.queueMemoryBytes
+        ),
+        transform: Number.bytes(1024...BrokerConfiguration.bytesMax)
+    )
+    var queueMemory = BrokerConfiguration.standard.queueMemoryBytes
+
     func apply(to configuration: inout BrokerConfiguration) {
         configuration.storage = self.data.map { .directory($0.path) } ?? .none
         configuration.storageSync = self.sync.policy
+        configuration.queueMemoryBytes = self.queueMemory
     }
 
     /// What does not go together.
     ///
     /// - Parameter given: the settings that have a value from anywhere.
     func conflicts(given: Set<String>) -> [String] {
-        guard given.contains("sync"), self.data == nil else { return [] }
-        return ["sync has no effect without a data directory: set data too"]
+        guard self.data == nil else { return [] }
+        return ["sync", "queue-memory"].filter(given.contains).map {
+            "\($0) has no effect without a data directory: set data too"
+        }
     }
 }
 

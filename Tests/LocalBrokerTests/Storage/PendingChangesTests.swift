@@ -58,6 +58,42 @@ import Testing
         #expect(pending.take().contains(.delete(.message(7))))
     }
 
+    @Test func loadedMessagesNeedNotBeCountedThatOneSessionHas() {
+        var pending = PendingChanges()
+        for message in [7, 7, 8] as [UInt64] { pending.onLoaded(deliveryOf: message) }
+        pending.onLoaded(allThrough: 8)
+        pending.add(self.delivered(1, 7))
+        pending.add(self.delivered(1, 8))
+        let changes = pending.take()
+        #expect(!changes.contains(.delete(.message(7))))
+        #expect(changes.contains(.delete(.message(8))))
+        pending.onWritten()
+        pending.add(self.delivered(2, 7))
+        #expect(pending.take().contains(.delete(.message(7))))
+    }
+
+    @Test func whatIsFoundOfAnEndedSessionIsDeletedAndThenTheRest() {
+        var pending = PendingChanges()
+        for message in 1...3 { pending.add(self.enqueue(1, UInt64(message))) }
+        pending.add(self.enqueue(2, 3))
+        _ = pending.take()
+        pending.onWritten()
+        pending.add(self.delivered(1, 1))
+        pending.add(.endSession(1, tailAfter: 1))
+        #expect(pending.tails == [1: 1])
+        let first = Set(pending.take().compactMap(\.deletedKey))
+        #expect(first == [.session(1), .message(1), .delivery(session: 1, message: 1)])
+        pending.onWritten()
+        pending.deleteTail(of: 1, [.test(message: 2), .test(message: 3)])
+        #expect(pending.tails == [1: 3])
+        let keys = Set(pending.take().compactMap(\.deletedKey))
+        #expect(keys == [.message(2), .delivery(session: 1, message: 2), .delivery(session: 1, message: 3)])
+        pending.onWritten()
+        pending.deleteTail(of: 1, [])
+        #expect(pending.tails.isEmpty)
+        #expect(pending.take() == [.deleteSession(1)])
+    }
+
     @Test func theLastValueOfAKeyIsWritten() {
         var pending = PendingChanges()
         pending.add(.put(self.setting("a")))
@@ -143,5 +179,11 @@ import Testing
         pending.add(.put(.retained("t", "old", stamp: 5)))
         pending.onFailed()
         #expect(pending.take() == [.put(.retained("t", "new", stamp: 6))])
+    }
+}
+
+extension StorageChange {
+    fileprivate var deletedKey: StorageKey? {
+        if case .delete(let key) = self { key } else { nil }
     }
 }

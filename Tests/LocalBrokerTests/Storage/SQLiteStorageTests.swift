@@ -193,6 +193,26 @@ import Testing
         }
     }
 
+    @Test func aMessageThatNobodyIsToGetIsNotKeptOfADamagedDatabase() async throws {
+        try await withDirectory { directory in
+            try await self.fill(directory, 2000)
+            let intact = try await SQLiteStorage.open(directory: directory)
+            let messages = (UInt64(1)...2).map { Stored.Message(number: $0, record: [1]) }
+            try await intact.write(
+                messages.map { .put(.message($0)) } + [.put(.delivery(.test(message: 1)))],
+                isDurable: true
+            )
+            try await intact.close()
+            let attributes = try FileManager.default.attributesOfItem(atPath: self.path(directory))
+            let size = try #require(attributes[.size] as? Int)
+            try self.overwrite(self.path(directory), at: UInt64(size / 2 / 4096 * 4096), count: 4096)
+            let storage = try await SQLiteStorage.open(directory: directory)
+            #expect(storage.damage != nil)
+            #expect(try await storage.all(.messages) == [.message(messages[0])])
+            try await storage.close()
+        }
+    }
+
     @Test func aFullFileSystemIsSaidToBeFullAndWorksAgainWithRoom() async throws {
         try await withDirectory { directory in
             let storage = try await SQLiteStorage.open(directory: directory)

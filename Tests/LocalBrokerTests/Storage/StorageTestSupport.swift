@@ -16,6 +16,8 @@ func withDirectory(_ body: (String) async throws -> Void) async throws {
 final class FaultyStorage: Storage {
     private struct State {
         var error: StorageError?
+        var readError: StorageError?
+        var failedReads = 0
         var isHeld = false
         var held: [CheckedContinuation<Void, Never>] = []
         var writes: [[StorageChange]] = []
@@ -32,6 +34,13 @@ final class FaultyStorage: Storage {
         set { self.state.withLock { $0.error = newValue } }
     }
 
+    /// What every read fails with; nil for none.
+    var readError: StorageError? {
+        get { self.state.withLock { $0.readError } }
+        set { self.state.withLock { $0.readError = newValue } }
+    }
+
+    var failedReads: Int { self.state.withLock { $0.failedReads } }
     /// The changes of every write that succeeded.
     var writes: [[StorageChange]] { self.state.withLock { $0.writes } }
     var durableWrites: Int { self.state.withLock { $0.durableWrites } }
@@ -71,7 +80,15 @@ final class FaultyStorage: Storage {
     }
 
     func read(_ table: StorageTable, after key: StorageKey?, limit: Int) async throws -> [StoredValue] {
-        try await self.inner.read(table, after: key, limit: limit)
+        if let error = self.readError {
+            self.state.withLock { $0.failedReads += 1 }
+            throw error
+        }
+        return try await self.inner.read(table, after: key, limit: limit)
+    }
+
+    func messages(_ numbers: [UInt64]) async throws -> [Stored.Message] {
+        try await self.inner.messages(numbers)
     }
 
     func close() async throws {
@@ -92,7 +109,12 @@ extension Storage {
 }
 
 extension Stored.Delivery {
-    static func test(session: UInt64 = 1, message: UInt64, isReceived: Bool = false) -> Stored.Delivery {
+    static func test(
+        session: UInt64 = 1,
+        message: UInt64,
+        isReceived: Bool = false,
+        size: UInt32 = 0
+    ) -> Stored.Delivery {
         Stored.Delivery(
             session: session,
             message: message,
@@ -101,7 +123,8 @@ extension Stored.Delivery {
             isReceived: isReceived,
             retain: false,
             share: 0,
-            identifier: 0
+            identifier: 0,
+            size: size
         )
     }
 }

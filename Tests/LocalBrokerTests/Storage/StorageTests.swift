@@ -71,7 +71,8 @@ import Testing
                     isReceived: true,
                     retain: true,
                     share: .max,
-                    identifier: 268_435_455
+                    identifier: 268_435_455,
+                    size: .max
                 )
             ),
         ],
@@ -96,6 +97,17 @@ import Testing
             for other in StorageTable.allCases where other != table {
                 #expect(try await storage.all(other).isEmpty)
             }
+        }
+    }
+
+    @Test(arguments: Kind.allCases)
+    func messagesAreFoundByTheirNumbers(kind: Kind) async throws {
+        try await self.run(kind) { storage in
+            let all = (UInt64(1)...500).map { Stored.Message(number: $0, record: [UInt8(truncatingIfNeeded: $0)]) }
+            try await storage.write(all.map { .put(.message($0)) }, isDurable: true)
+            let found = try await storage.messages((250...750).map { UInt64($0) })
+            #expect(found.sorted { $0.number < $1.number } == Array(all[249...]))
+            #expect(try await storage.messages([]).isEmpty)
         }
     }
 

@@ -93,6 +93,8 @@ enum DamagedDatabase {
             // What is behind the damage is reached from the other end.
             if !isWhole { _ = try Self.copy(table, from: source, isBackward: true, to: target) }
         }
+        // Nobody would ever ask for them.
+        try target.execute(sql: "DELETE FROM message WHERE number NOT IN (SELECT message FROM delivery)")
     }
 
     static func count(_ database: Database) throws -> Int {

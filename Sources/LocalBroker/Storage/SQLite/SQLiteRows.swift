@@ -31,6 +31,21 @@ enum SQLiteRows {
         return values
     }
 
+    /// Messages by their numbers.
+    static func messages(_ numbers: ArraySlice<UInt64>, _ database: Database) throws -> [Stored.Message] {
+        let marks = numbers.map { _ in "?" }.joined(separator: ", ")
+        let statement = try database.cachedStatement(sql: "SELECT * FROM message WHERE number IN (\(marks))")
+        let rows = try Row.fetchCursor(statement, arguments: StatementArguments(numbers.map(\.stored)))
+        var messages: [Stored.Message] = []
+        while let row = try rows.next() {
+            guard case .message(let message)? = self.value(.messages, row) else {
+                throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: "a row of message is not what it should be")
+            }
+            messages.append(message)
+        }
+        return messages
+    }
+
     static func count(_ table: StorageTable, _ database: Database) throws -> Int {
         try Int.fetchOne(database, sql: "SELECT count(*) FROM \(self.names(of: table).0)") ?? 0
     }
@@ -133,7 +148,8 @@ enum SQLiteRows {
         guard let session = self.number(row, 0), let message = self.number(row, 1),
             let qos: UInt8 = self.column(row, 2), let packetID: UInt16 = self.column(row, 3),
             let isReceived: Bool = self.column(row, 4), let retain: Bool = self.column(row, 5),
-            let share: UInt16 = self.column(row, 6), let identifier: UInt32 = self.column(row, 7)
+            let share: UInt16 = self.column(row, 6), let identifier: UInt32 = self.column(row, 7),
+            let size: UInt32 = self.column(row, 8)
         else { return nil }
         return .delivery(
             Stored.Delivery(
@@ -144,7 +160,8 @@ enum SQLiteRows {
                 isReceived: isReceived,
                 retain: retain,
                 share: share,
-                identifier: identifier
+                identifier: identifier,
+                size: size
             )
         )
     }

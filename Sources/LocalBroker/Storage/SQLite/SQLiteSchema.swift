@@ -51,7 +51,7 @@ enum SQLiteSchema {
         CREATE TABLE delivery (
             session INTEGER NOT NULL, message INTEGER NOT NULL, qos INTEGER NOT NULL, packet_id INTEGER NOT NULL,
             is_received INTEGER NOT NULL, retain INTEGER NOT NULL, share INTEGER NOT NULL, identifier INTEGER NOT NULL,
-            PRIMARY KEY (session, message)
+            size INTEGER NOT NULL, PRIMARY KEY (session, message)
         ) WITHOUT ROWID;
         CREATE TABLE receipt (
             session INTEGER NOT NULL, packet_id INTEGER NOT NULL, PRIMARY KEY (session, packet_id)

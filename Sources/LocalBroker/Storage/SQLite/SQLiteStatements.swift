@@ -54,11 +54,10 @@ enum SQLiteStatements {
             )
         case .delivery(let value):
             try self.run(
-                "INSERT OR REPLACE INTO delivery VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO delivery VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     value.session.stored, value.message.stored, value.qos, value.packetID, value.isReceived,
-                    value.retain,
-                    value.share, value.identifier,
+                    value.retain, value.share, value.identifier, value.size,
                 ],
                 database
             )

@@ -17,6 +17,8 @@ public final class SQLiteStorage: Storage {
     }
 
     static let fileName = "dunlin.db"
+    /// Messages that are looked up by one statement.
+    private static let lookupCount = 100
     /// How long the check of a large database may keep a start waiting. What it has not come to by then shows when it is
     /// read.
     private static let checkTime = Duration.seconds(2)
@@ -154,6 +156,20 @@ public final class SQLiteStorage: Storage {
         do {
             return try await self.queue.writeWithoutTransaction { database in
                 try SQLiteRows.read(table, from: key, limit: limit, database)
+            }
+        } catch let error as DatabaseError {
+            throw StorageError.failed(reason: Self.reason(error))
+        }
+    }
+
+    public func messages(_ numbers: [UInt64]) async throws -> [Stored.Message] {
+        do {
+            return try await self.queue.writeWithoutTransaction { database in
+                var messages: [Stored.Message] = []
+                for start in stride(from: 0, to: numbers.count, by: Self.lookupCount) {
+                    messages += try SQLiteRows.messages(numbers[start...].prefix(Self.lookupCount), database)
+                }
+                return messages
             }
         } catch let error as DatabaseError {
             throw StorageError.failed(reason: Self.reason(error))
