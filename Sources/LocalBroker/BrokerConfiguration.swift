@@ -58,6 +58,8 @@ public struct BrokerConfiguration: Sendable {
     /// memory.
     public var queueMemoryBytes = 64 * 1024
     /// What becomes of messages for a client whose queue is full.
+    /// Whether QoS 0 messages wait for a client whose session is kept while it is away, as those of QoS 1 and 2 do.
+    public var queuesAtMostOnce = false
     public var queueFullPolicy = QueueFullPolicy.dropNewest
     /// Sessions at a time, connected or not; beyond it a client that has none gets one that ends with its connection.
     public var maximumSessions = 1_000_000

@@ -8,6 +8,8 @@ struct ShardLimits {
     private let configuredBytes: Int
     /// A topic of no more bytes is within the limits whatever is in it.
     let uncheckedTopicBytes: Int
+    /// QoS 0 messages wait for clients that are away.
+    let queuesAtMostOnce: Bool
     /// 0 while there is memory enough; see `MemoryGovernor`.
     private(set) var memoryLevel = 0
     /// Memory is so short that new clients are refused.
@@ -20,6 +22,7 @@ struct ShardLimits {
     init(_ configuration: BrokerConfiguration) {
         self.configuredBytes = configuration.maximumQueuedBytes
         self.queuedBytesMax = configuration.maximumQueuedBytes
+        self.queuesAtMostOnce = configuration.queuesAtMostOnce
         self.uncheckedTopicBytes = min(configuration.maximumTopicLevels - 1, configuration.maximumTopicLength)
     }
 

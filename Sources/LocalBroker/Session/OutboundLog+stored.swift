@@ -4,7 +4,7 @@ import Protocol
 extension OutboundLog.Entry {
     /// A delivery that was stored, before its record is added; nil if it cannot be sent.
     init?(_ stored: Stored.Delivery) {
-        guard let qos = QoS(rawValue: stored.qos), qos != .atMostOnce, stored.packetID != 0 else { return nil }
+        guard let qos = QoS(rawValue: stored.qos), stored.packetID != 0 else { return nil }
         self.init(
             offset: 0,
             length: stored.size,
@@ -64,6 +64,7 @@ extension OutboundLog {
         entry.length = UInt32(record.count)
         self.bytes.writeBytes(record)
         self.heldBytes += record.count
+        if entry.qos == .atMostOnce { self.atMostOnce += 1 }
         self.entries.append(entry)
         self.storedThrough = max(self.storedThrough, entry.message)
         if entry.message > self.lastMessage {
@@ -71,12 +72,23 @@ extension OutboundLog {
             self.lastPacketID = entry.packetID
         }
         guard entry.state == .awaitingComplete else { return }
+        var unfinished = self.unfinishedInFlight + 1
         for offset in self.inFlight..<(self.entries.count - 1) {
             let index = self.entries.index(self.entries.startIndex, offsetBy: offset)
-            self.entries[index].state = self.entries[index].qos == .atLeastOnce ? .awaitingAck : .awaitingReceived
+            switch self.entries[index].qos {
+            case .atMostOnce:
+                self.entries[index].state = .done
+                self.atMostOnce -= 1
+                if self.entries[index].message != 0 { self.noteFinished(self.entries[index].message) }
+                continue
+            case .atLeastOnce: self.entries[index].state = .awaitingAck
+            case .exactlyOnce: self.entries[index].state = .awaitingReceived
+            }
+            unfinished += 1
         }
         self.inFlight = self.entries.count
-        self.unfinishedInFlight = self.inFlight
+        self.unfinishedInFlight = unfinished
         self.resendIndex = self.inFlight
+        self.releaseHead()
     }
 }

@@ -1,4 +1,5 @@
 import NIOCore
+import Protocol
 
 /// Messages beyond what waits in memory, of a session that is stored.
 extension OutboundLog {
@@ -50,6 +51,7 @@ extension OutboundLog {
             self.entries.removeLast()
             self.bytes.moveWriterIndex(to: self.bytes.writerIndex - Int(last.length))
             self.heldBytes -= Int(last.length)
+            if last.qos == .atMostOnce { self.atMostOnce -= 1 }
             self.tail.count += 1
             self.tail.bytes += Int(last.length)
             self.tail.after = last.message - 1

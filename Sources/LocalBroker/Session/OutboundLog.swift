@@ -1,7 +1,7 @@
 import NIOCore
 import Protocol
 
-/// The QoS 1 and 2 messages on their way to one client: first those in flight, then those that wait, in order.
+/// The QoS 1 and 2 messages on their way to one client, and those of QoS 0 that are kept for it: first those in flight, then those that wait, in order.
 ///
 /// One byte log holds the records of both, and an entry each says where the record lies. Sending the next message moves
 /// a boundary; no bytes move. Acknowledgements come nearly always in order, so the head of the log is released as they
@@ -64,6 +64,8 @@ struct OutboundLog: Sendable {
     var storedThrough: UInt64 = 0
     /// Messages with an identifier have been dropped behind those in flight.
     var hasGaps = false
+    /// Entries of QoS 0 that have not been sent.
+    var atMostOnce = 0
     /// Newer messages than all entries, which are in the storage only.
     var tail = Tail()
     /// What is to be stored of it. Only of messages that are stored.
@@ -110,6 +112,7 @@ struct OutboundLog: Sendable {
             subscriptionIdentifier: subscriptionIdentifier
         )
         if number != 0 { self.setNumber(number, of: &entry) }
+        if qos == .atMostOnce { self.atMostOnce += 1 }
         self.entries.append(entry)
     }
 
@@ -162,12 +165,14 @@ struct OutboundLog: Sendable {
         self.inFlight += 1
         self.resendIndex = self.inFlight
         self.unfinishedInFlight += 1
-        if self.entries[index].packetID == 0 { self.entries[index].packetID = self.nextPacketID() }
+        if self.entries[index].packetID == 0, self.entries[index].qos != .atMostOnce {
+            self.entries[index].packetID = self.nextPacketID()
+        }
         self.entries[index].state = self.entries[index].qos == .atLeastOnce ? .awaitingAck : .awaitingReceived
         let entry = self.entries[index]
         var isSent = true
         self.withBytes(of: entry) { isSent = body(entry, $0) }
-        if !isSent { self.finish(index) }
+        if !isSent || entry.qos == .atMostOnce { self.finish(index) }
     }
 
     /// The client acknowledged a QoS 1 message. False if there is none of this identifier. [MQTT-4.3.2-3]
@@ -245,6 +250,7 @@ struct OutboundLog: Sendable {
             copy.offset = self.base + UInt64(self.bytes.readableBytes)
             self.bytes.writeBytes(record)
             self.heldBytes += record.count
+            if copy.qos == .atMostOnce { self.atMostOnce += 1 }
             self.entries.append(copy)
         }
     }
@@ -260,6 +266,7 @@ struct OutboundLog: Sendable {
         guard self.heldWaitingCount > 0 else { return false }
         let index = self.entries.index(self.entries.startIndex, offsetBy: self.inFlight + self.dropped)
         self.heldBytes -= Int(self.entries[index].length)
+        if self.entries[index].qos == .atMostOnce { self.atMostOnce -= 1 }
         self.entries[index].state = .done
         if self.entries[index].message != 0 {
             self.changes.append(.finished(message: self.entries[index].message))
@@ -296,6 +303,10 @@ struct OutboundLog: Sendable {
 
     var hasChanges: Bool { !self.changes.isEmpty }
 
+    mutating func noteFinished(_ message: UInt64) {
+        self.changes.append(.finished(message: message))
+    }
+
     /// What is to be stored since the last call.
     mutating func takeChanges() -> [Change] {
         defer { self.changes = [] }
@@ -326,6 +337,7 @@ struct OutboundLog: Sendable {
     }
 
     private mutating func finish(_ index: CircularBuffer<Entry>.Index) {
+        if self.entries[index].qos == .atMostOnce { self.atMostOnce -= 1 }
         self.entries[index].state = .done
         if self.entries[index].message != 0 {
             self.changes.append(.finished(message: self.entries[index].message))
@@ -336,7 +348,7 @@ struct OutboundLog: Sendable {
         self.releaseHead()
     }
 
-    private mutating func releaseHead() {
+    mutating func releaseHead() {
         while let first = self.entries.first, first.state == .done {
             self.entries.removeFirst()
             if self.inFlight > 0 {

@@ -314,7 +314,7 @@ extension Shard {
         isShared: Bool
     ) {
         let retain = receiver.retainAsPublished && message.retain
-        guard receiver.qos == .atMostOnce else {
+        guard receiver.qos == .atMostOnce, !self.queuesAtMostOnce(session) else {
             self.enqueue(
                 message,
                 for: session,
@@ -342,7 +342,17 @@ extension Shard {
         self.slowPublishers(connection, backlog: connection.backlog)
     }
 
-    /// Gives a session a QoS 1 or 2 message: behind what waits, and from there to the client as its window allows.
+    /// Whether a QoS 0 message waits for the client: it is away, or some that came before still wait.
+    @inline(__always)
+    private func queuesAtMostOnce(_ session: Session) -> Bool {
+        guard self.limits.queuesAtMostOnce else { return false }
+        guard session.connection != nil, session.phase == .present else {
+            return session.phase != .present || session.state.expirySeconds > 0
+        }
+        return session.state.log.atMostOnce > 0 || session.state.log.tail.count > 0
+    }
+
+    /// Gives a session a message that is kept for it: behind what waits, and from there to the client as its window allows.
     func enqueue(
         _ message: MessageView,
         for session: Session,

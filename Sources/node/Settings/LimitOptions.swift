@@ -127,6 +127,12 @@ struct LimitOptions: ParsableArguments {
     @Option(help: ArgumentHelp("What becomes of messages for a client whose queue is full.", valueName: "what"))
     var queueFull = QueueFull.dropNewest
 
+    @Flag(
+        inversion: .prefixedNo,
+        help: "QoS 0 messages, too, wait for a client whose session is kept while it is away."
+    )
+    var queueQos0 = false
+
     @Option(
         help: .number("Bytes that a topic may have.", "bytes", default: \.maximumTopicLength),
         transform: Number.count(1...65_535)
@@ -173,6 +179,7 @@ struct LimitOptions: ParsableArguments {
         configuration.clientMessageRate = self.clientMessageRate.rate
         configuration.clientByteRate = self.clientByteRate.limit.rate
         configuration.queueFullPolicy = self.queueFull.policy
+        configuration.queuesAtMostOnce = self.queueQos0
         configuration.maximumTopicLength = self.maxTopicLength
         configuration.maximumSessions = self.maxSessions
         configuration.memoryMark = self.memoryMark.mark

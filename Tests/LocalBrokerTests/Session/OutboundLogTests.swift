@@ -35,6 +35,23 @@ struct OutboundLogTests {
         #expect(log.unfinishedCount == 3)
     }
 
+    @Test("a QoS 0 message keeps its place, takes no identifier and is finished when it is sent")
+    func atMostOnce() {
+        var log = self.log(["1"])
+        for (payload, qos) in [("2", QoS.atMostOnce), ("3", .exactlyOnce), ("4", .atMostOnce)] {
+            withMessage(payload: payload) { log.append($0, qos: qos, retain: false, subscriptionIdentifier: 0) }
+        }
+        #expect(log.atMostOnce == 2)
+        let sent = self.send(&log)
+        #expect(sent.map(\.payload) == ["1", "2", "3", "4"])
+        #expect(sent.map(\.id) == [1, 0, 2, 0])
+        #expect(log.atMostOnce == 0 && log.unfinishedCount == 2)
+        #expect(log.onAck(1) == true)
+        #expect(log.onReceived(2, isError: false) == true)
+        #expect(log.onComplete(2) == true)
+        #expect(log.isEmpty && log.byteCount == 0)
+    }
+
     @Test("no more than the window are unfinished")
     func window() {
         var log = self.log(["1", "2", "3"])

@@ -79,17 +79,27 @@ import Testing
         try await withDirectory { directory in
             let storage = try await SQLiteStorage.open(directory: directory)
             var subscription = Stored.Subscription(session: 1, filter: [97], options: 1, identifier: 2, share: 3)
-            try await storage.write([.put(.subscription(subscription))], isDurable: true)
+            var delivery = Stored.Delivery.test(message: 5)
+            delivery.size = 3
+            let message = Stored.Message(number: 5, record: [1, 2, 3])
+            try await storage.write(
+                [.put(.subscription(subscription)), .put(.message(message)), .put(.delivery(delivery))],
+                isDurable: true
+            )
             try await storage.close()
             let queue = try DatabaseQueue(path: self.path(directory))
             try await queue.writeWithoutTransaction {
                 try $0.execute(
-                    sql: "ALTER TABLE subscription DROP COLUMN retained_from; PRAGMA user_version = 1"
+                    sql: """
+                        ALTER TABLE subscription DROP COLUMN retained_from; ALTER TABLE delivery DROP COLUMN size;
+                        PRAGMA user_version = 1
+                        """
                 )
             }
             try queue.close()
             let again = try await SQLiteStorage.open(directory: directory)
             #expect(try await again.all(.subscriptions) == [.subscription(subscription)])
+            #expect(try await again.all(.deliveries) == [.delivery(delivery)])
             subscription.retainedFrom = []
             try await again.write([.put(.subscription(subscription))], isDurable: true)
             #expect(try await again.all(.subscriptions) == [.subscription(subscription)])

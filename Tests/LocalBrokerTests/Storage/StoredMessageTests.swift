@@ -43,6 +43,33 @@ import Testing
 
     // MARK: The next broker
 
+    @Test(arguments: [false, true])
+    func atQoS0OnlyWhatIsWantedWaitsForAClientThatIsAway(isWanted: Bool) async throws {
+        let storage = MemoryStorage()
+        var configuration = self.configuration(storage)
+        configuration.queuesAtMostOnce = isWanted
+        try await TestBroker.run(configuration) { broker async throws in
+            try await self.subscribe(broker, "s")
+            let publisher = try await broker.connect("p")
+            try await publisher.publish("t", "1", .atMostOnce)
+            try await publisher.publish("t", "2", .atLeastOnce)
+            try await publisher.publish("t", "3", .atMostOnce)
+            #expect(try await eventually { try await storage.all(.deliveries).count == (isWanted ? 3 : 1) })
+        }
+        try await TestBroker.run(configuration) { broker async throws in
+            let publisher = try await broker.connect("p")
+            try await publisher.publish("t", "4", .atMostOnce)
+            let subscriber = try await broker.reconnect("s")
+            try await publisher.publish("t", "5", .atMostOnce)
+            for (payload, qos) in [("1", QoS.atMostOnce), ("2", .atLeastOnce), ("3", .atMostOnce), ("4", .atMostOnce)]
+            where isWanted || qos == .atLeastOnce {
+                try await subscriber.expectMessage("t", payload, qos)
+            }
+            try await subscriber.expectMessage("t", "5", .atMostOnce)
+            #expect(try await eventually { try await storage.all(.deliveries).isEmpty })
+        }
+    }
+
     @Test func queuedMessagesAreThereAgainInOrderWithAllTheirProperties() async throws {
         try await withDirectory { directory in
             let configuration = BrokerConfiguration.test { $0.storage = .directory(directory) }

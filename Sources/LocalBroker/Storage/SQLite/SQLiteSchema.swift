@@ -11,7 +11,7 @@ enum SQLiteSchema {
     /// Step n makes format n + 1 of format n; 0 is an empty file.
     private static let migrations: [@Sendable (Database) throws -> Void] = [
         { try $0.execute(sql: Self.tables) },
-        { try $0.execute(sql: "ALTER TABLE subscription ADD COLUMN retained_from BLOB") },
+        { try $0.execute(sql: Self.owedAndSizes) },
     ]
 
     /// Brings a database to the present format.
@@ -37,6 +37,13 @@ enum SQLiteSchema {
         }
     }
 
+    /// Where a subscription's retained messages go on, and what a delivery takes of its session's queue.
+    private static let owedAndSizes = """
+        ALTER TABLE subscription ADD COLUMN retained_from BLOB;
+        ALTER TABLE delivery ADD COLUMN size INTEGER NOT NULL DEFAULT 0;
+        UPDATE delivery SET size = coalesce((SELECT length(record) FROM message WHERE number = delivery.message), 0);
+        """
+
     private static let tables = """
         CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
         CREATE TABLE session (
@@ -51,7 +58,7 @@ enum SQLiteSchema {
         CREATE TABLE delivery (
             session INTEGER NOT NULL, message INTEGER NOT NULL, qos INTEGER NOT NULL, packet_id INTEGER NOT NULL,
             is_received INTEGER NOT NULL, retain INTEGER NOT NULL, share INTEGER NOT NULL, identifier INTEGER NOT NULL,
-            size INTEGER NOT NULL, PRIMARY KEY (session, message)
+            PRIMARY KEY (session, message)
         ) WITHOUT ROWID;
         CREATE TABLE receipt (
             session INTEGER NOT NULL, packet_id INTEGER NOT NULL, PRIMARY KEY (session, packet_id)
