@@ -66,8 +66,8 @@ extension Broker {
     /// - Parameter records: records, each preceded by its length as a variable byte integer. What cannot be read ends it.
     /// - Returns: how many were read.
     @discardableResult
-    package func publishFromPeer(_ records: UnsafeRawBufferPointer) -> Int {
-        self.linkShard.publishFromPeer(records)
+    package func publishFromPeer(_ peer: PeerSlot, _ records: UnsafeRawBufferPointer) -> Int {
+        self.linkShard.publishFromPeer(peer, records)
     }
 
     /// Keeps a retained message that a peer sent while the stores were made equal. Nobody receives it as a message.
@@ -77,7 +77,7 @@ extension Broker {
         self.linkShard.storeFromPeer(record)
     }
 
-    private var linkShard: Shard { self.shards[Shard.linkShard].value }
+    var linkShard: Shard { self.shards[Shard.linkShard].value }
 }
 
 extension Shard {
@@ -102,8 +102,10 @@ extension Shard {
         self.shared.routes.apply([.removePeer(Self.subscriberID(ofPeer: slot))])
     }
 
-    fileprivate func publishFromPeer(_ records: UnsafeRawBufferPointer) -> Int {
+    fileprivate func publishFromPeer(_ peer: PeerSlot, _ records: UnsafeRawBufferPointer) -> Int {
         self.beginTick()
+        self.peerAtHand = peer
+        defer { self.peerAtHand = Crossing.ownOrigin }
         var at = 0
         var count = 0
         while at < records.count {

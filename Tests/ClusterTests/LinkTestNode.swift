@@ -19,6 +19,8 @@ final class LinkTestNode: LinkHost {
         var dead: [String] = []
         var congested: [Bool] = []
         var detached: [String] = []
+        var controls: [String] = []
+        var linkChanges: [String] = []
     }
 
     final class Peer: LinkPeerHost {
@@ -123,6 +125,16 @@ final class LinkTestNode: LinkHost {
         let all = self.retained.sorted()
         self.seen.withLock { $0.retained = all }
     }
+
+    func onControl(_ body: ByteBuffer, from peer: String) throws(LinkError) {
+        self.seen.withLock { $0.controls.append("\(String(buffer: body)) after \($0.numbers.count)") }
+    }
+
+    func linkChanged(peer: String, isUp: Bool) {
+        self.seen.withLock { $0.linkChanges.append(isUp ? "+\(peer)" : "-\(peer)") }
+    }
+
+    func tableAdvanced(peer: String, to sequence: UInt64) {}
 
     func confirmDead(name: String, epoch: UInt64) {
         self.seen.withLock { $0.dead.append("\(name)@\(epoch)") }

@@ -20,6 +20,8 @@ final class ClusterHost: LinkHost {
     private let onDead: (String, UInt64) -> Void
     /// Called once, before there is a peer.
     var onFirstPeer: (() -> Void)?
+    /// Nil until the links are there.
+    var takeover: TakeoverShell?
 
     init(broker: Broker, logger: Logger, onDead: @escaping (String, UInt64) -> Void) {
         self.broker = broker
@@ -31,7 +33,8 @@ final class ClusterHost: LinkHost {
         self.onFirstPeer.take()?()
         let outlet = self.broker.attachPeer(name: name)
         outlet.onPending = onPending
-        return ClusterPeerHost(broker: self.broker, outlet: outlet, logger: self.logger)
+        self.takeover?.attached(peer: name, slot: outlet.slot)
+        return ClusterPeerHost(broker: self.broker, outlet: outlet, logger: self.logger, takeover: self.takeover)
     }
 
     var retainedDigests: [UInt64] {
@@ -60,6 +63,18 @@ final class ClusterHost: LinkHost {
         )
     }
 
+    func onControl(_ body: ByteBuffer, from peer: String) throws(LinkError) {
+        try self.takeover?.onControl(body, from: peer)
+    }
+
+    func linkChanged(peer: String, isUp: Bool) {
+        self.takeover?.linkChanged(peer: peer, isUp: isUp)
+    }
+
+    func tableAdvanced(peer: String, to sequence: UInt64) {
+        self.takeover?.tableAdvanced(peer: peer, to: sequence)
+    }
+
     func confirmDead(name: String, epoch: UInt64) {
         self.logger.notice("a member's process is dead", metadata: ["peer": "\(name)", "epoch": "\(epoch)"])
         self.onDead(name, epoch)
@@ -82,11 +97,13 @@ private final class ClusterPeerHost: LinkPeerHost {
     private let broker: Broker
     private let outlet: PeerOutlet
     private let logger: Logger
+    private let takeover: TakeoverShell?
 
-    init(broker: Broker, outlet: PeerOutlet, logger: Logger) {
+    init(broker: Broker, outlet: PeerOutlet, logger: Logger, takeover: TakeoverShell?) {
         self.broker = broker
         self.outlet = outlet
         self.logger = logger
+        self.takeover = takeover
     }
 
     var pendingCount: Int { self.outlet.pendingCount }
@@ -96,7 +113,7 @@ private final class ClusterPeerHost: LinkPeerHost {
     }
 
     func publish(_ batch: RecordBatch) {
-        let count = batch.records.withUnsafeReadableBytes { self.broker.publishFromPeer($0) }
+        let count = batch.records.withUnsafeReadableBytes { self.broker.publishFromPeer(self.outlet.slot, $0) }
         guard count < batch.count else { return }
         self.logger.warning(
             "messages of a peer cannot be read",
@@ -119,6 +136,7 @@ private final class ClusterPeerHost: LinkPeerHost {
     func detach() {
         self.outlet.onPending = nil
         self.broker.detachPeer(self.outlet.slot)
+        self.takeover?.detached(peer: self.outlet.name)
     }
 }
 

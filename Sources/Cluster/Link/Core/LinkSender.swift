@@ -137,6 +137,12 @@ package struct LinkSender: Sendable {
         self.dropAboveHighWater()
     }
 
+    /// Adds a control message behind all that was taken in before. It has no bound of its own: there are as many of them as
+    /// sessions on the move.
+    package mutating func enqueue(control body: ByteBuffer) {
+        self.append(RecordBatch(control: body))
+    }
+
     private mutating func append(_ content: RecordBatch) {
         self.bytes += content.records.readableBytes
         self.messages += content.count
@@ -153,7 +159,8 @@ package struct LinkSender: Sendable {
 
     private static func canJoin(_ batch: Batch, _ content: RecordBatch) -> Bool {
         // A batch that was sent keeps its bounds for ever: by them the receiver knows what it has seen.
-        !batch.wasSent && (batch.content.sequenced > 0) == (content.sequenced > 0)
+        !batch.wasSent && !batch.content.isControl && !content.isControl
+            && (batch.content.sequenced > 0) == (content.sequenced > 0)
             && batch.bytes + content.records.readableBytes <= 64 << 10
     }
 
@@ -213,7 +220,7 @@ package struct LinkSender: Sendable {
         while let batch = self.unsent.first, batch.wasSent, batch.last <= peerSequence {
             _ = self.unsent.popFirst()
             self.lastSentSequence = batch.last
-            self.counters.acknowledged += UInt64(batch.content.sequenced)
+            self.counters.acknowledged += batch.content.messages
             self.release(batch)
         }
         self.acknowledged = max(self.acknowledged, peerSequence)
@@ -226,9 +233,9 @@ package struct LinkSender: Sendable {
     package mutating func next() -> RecordBatch? {
         guard var batch = self.unsent.popFirst() else { return nil }
         if batch.wasSent {
-            self.counters.resent += UInt64(batch.content.sequenced)
+            self.counters.resent += batch.content.messages
         } else {
-            self.counters.sent += UInt64(batch.content.count)
+            self.counters.sent += batch.content.isControl ? 0 : UInt64(batch.content.count)
         }
         if batch.content.sequenced > 0 {
             batch.wasSent = true
@@ -245,7 +252,7 @@ package struct LinkSender: Sendable {
         while let batch = self.unacknowledged.first, batch.last <= sequence {
             _ = self.unacknowledged.popFirst()
             self.acknowledged = batch.last
-            self.counters.acknowledged += UInt64(batch.content.sequenced)
+            self.counters.acknowledged += batch.content.messages
             self.release(batch)
         }
         guard sequence <= self.acknowledged || self.unacknowledged.first.map({ sequence < $0.last }) == true else {
@@ -287,7 +294,7 @@ package struct LinkSender: Sendable {
         self.onDisconnected()
         var lost = 0
         while let batch = self.unsent.popFirst() {
-            lost += batch.content.sequenced
+            lost += Int(batch.content.messages)
             self.counters.droppedAtMostOnce += UInt64(batch.content.count - batch.content.sequenced)
             self.release(batch)
         }
@@ -297,6 +304,9 @@ package struct LinkSender: Sendable {
 }
 
 extension RecordBatch {
+    /// Messages of QoS 1 and 2 in it.
+    fileprivate var messages: UInt64 { self.isControl ? 0 : UInt64(self.sequenced) }
+
     mutating func join(_ other: RecordBatch) {
         self.count += other.count
         self.sequenced += other.sequenced

@@ -151,7 +151,10 @@ package final class LinkHub {
         )
         outgoing.peer = peer
         self.peers[name] = peer
-        if let kept, kept.table.count > 0 { peerHost.replaceRoutes(kept.table.all) }
+        if let kept, kept.table.count > 0 {
+            peerHost.replaceRoutes(kept.table.all)
+            self.host.tableAdvanced(peer: name, to: kept.table.sequence)
+        }
         outgoing.connect()
     }
 
@@ -189,6 +192,11 @@ package final class LinkHub {
     package func ownTableChanged(_ changes: [TableChange]) {
         self.ownTable.apply(changes)
         for peer in self.peers.values { peer.outgoing.drain() }
+    }
+
+    /// Sends a peer a control message, which it takes in once, behind all messages that were collected for it before.
+    package func send(control body: ByteBuffer, to peer: String) {
+        self.peers[peer]?.outgoing.send(control: body)
     }
 
     /// The number up to which every linked peer has followed the own table.
