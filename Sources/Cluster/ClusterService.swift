@@ -27,6 +27,8 @@ package final class ClusterService: Sendable {
     fileprivate final class Links {
         let host: ClusterHost
         let hub: LinkHub
+        /// Nil before there is a peer.
+        var observer: RouteObserver?
 
         init(host: ClusterHost, hub: LinkHub) {
             self.host = host
@@ -73,8 +75,20 @@ package final class ClusterService: Sendable {
             let hub = LinkHub(loop: loop, configuration: configuration.links, host: host, logger: configuration.logger)
             for position in broker.peerPositions { hub.restore(position) }
             let links = NIOLoopBound(Links(host: host, hub: hub), eventLoop: loop)
+            let takeover = TakeoverShell(
+                name: configuration.name,
+                broker: broker,
+                hub: hub,
+                logger: configuration.logger
+            ) { noted in
+                links.value.observer?.whenNoted(noted)
+            }
+            host.takeover = takeover
             host.onFirstPeer = { [unowned hub] in
-                hub.ownTableChanged(broker.observe(RouteObserver(loop: loop, links: links)).map(TableChange.init))
+                let observer = RouteObserver(loop: loop, links: links)
+                links.value.observer = observer
+                hub.ownTableChanged(broker.observe(observer).map(TableChange.init))
+                broker.setSessionClaims(ClaimDesk(loop: loop, shell: NIOLoopBound(takeover, eventLoop: loop)))
             }
             return links
         }.get()
@@ -181,6 +195,8 @@ private final class RouteObserver: BrokerObserver {
         var changes: [RouteChange] = []
         /// Who waits for the peers to know of all changes before.
         var waiting: [@Sendable () -> Void] = []
+        /// Who waits for the own table to have all changes before.
+        var noted: [@Sendable () -> Void] = []
         var isArmed = false
         var lastPass = NIODeadline.uptimeNanoseconds(0)
     }
@@ -200,6 +216,11 @@ private final class RouteObserver: BrokerObserver {
 
     func whenPeersKnow(_ done: @escaping @Sendable () -> Void) {
         self.add { $0.waiting.append(done) }
+    }
+
+    /// Calls `done` on the link loop when the own table has all that `routesChanged` has told.
+    func whenNoted(_ done: @escaping @Sendable () -> Void) {
+        self.add { $0.noted.append(done) }
     }
 
     private func add(_ change: (inout State) -> Void) {
@@ -226,5 +247,6 @@ private final class RouteObserver: BrokerObserver {
         let hub = self.links.value.hub
         if !taken.changes.isEmpty { hub.ownTableChanged(taken.changes.map(TableChange.init)) }
         for done in taken.waiting { hub.whenTableApplied(done) }
+        for done in taken.noted { done() }
     }
 }

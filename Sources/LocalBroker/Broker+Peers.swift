@@ -81,11 +81,12 @@ extension Broker {
     ///   - stored: called later if some of QoS 1 or 2 are still to be stored, when they are.
     /// - Returns: how many were read, and whether all that must be stored is.
     package func publishFromPeer(
+        _ peer: PeerSlot,
         _ records: UnsafeRawBufferPointer,
         position: PeerPosition? = nil,
         stored: @escaping () -> Void
     ) -> (count: Int, areStored: Bool) {
-        self.linkShard.publishFromPeer(records, position: position, stored: stored)
+        self.linkShard.publishFromPeer(peer, records, position: position, stored: stored)
     }
 
     /// Keeps a retained message that a peer sent while the stores were made equal. Nobody receives it as a message.
@@ -95,7 +96,7 @@ extension Broker {
         self.linkShard.storeFromPeer(record)
     }
 
-    private var linkShard: Shard { self.shards[Shard.linkShard].value }
+    var linkShard: Shard { self.shards[Shard.linkShard].value }
 }
 
 extension Shard {
@@ -122,11 +123,14 @@ extension Shard {
     }
 
     fileprivate func publishFromPeer(
+        _ peer: PeerSlot,
         _ records: UnsafeRawBufferPointer,
         position: PeerPosition?,
         stored: @escaping () -> Void
     ) -> (count: Int, areStored: Bool) {
         self.beginTick()
+        self.peerAtHand = peer
+        defer { self.peerAtHand = Crossing.ownOrigin }
         var at = 0
         var count = 0
         var areStored = true

@@ -26,6 +26,8 @@ final class BrokerShared: Sendable {
     let congestedPeers = CongestedPeers()
     /// Who is told of route changes, once there are peers.
     let observer = Mutex<(any BrokerObserver)?>(nil)
+    /// What finds sessions at other nodes, where there are any.
+    let sessionClaims = Mutex<(any SessionClaims)?>(nil)
     /// Files that are read again when they change.
     let reloader: FileReloader
     /// Nil where nothing outlives the process.

@@ -49,8 +49,13 @@ struct TestNode: Sendable {
         return TestNode(name: name, broker: broker, cluster: cluster, ring: ring, proxy: proxy)
     }
 
-    func connect(_ client: String) async throws -> TestClient {
-        try await TestClient.connect(to: try #require(self.broker.addresses.first), name: client)
+    func connect(_ client: String, after earlier: TestClient? = nil, isClean: Bool = true) async throws -> TestClient {
+        try await TestClient.connect(
+            to: try #require(self.broker.addresses.first),
+            name: client,
+            after: earlier,
+            isClean: isClean
+        )
     }
 
     /// Waits until the links to and from `count` peers are up and all have this node's table.

@@ -24,7 +24,7 @@ struct DocumentationTests {
 
     @Test("The example's bytes are those this release sends")
     func example() throws {
-        let section = try #require(try self.page().components(between: "## 9. An example", and: nil))
+        let section = try #require(try self.page().components(between: "## 10. An example", and: nil))
         let block = try #require(section.components(between: "```\n", and: "```"))
         var stream = ByteBuffer()
         for line in block.split(separator: "\n") where !line.contains(":") {
@@ -43,15 +43,26 @@ struct DocumentationTests {
             .position(nextSequence: 1),
             .tableDelta(firstSequence: 1, changes: [TableChange(filter: filter, interest: 1)]),
             .publish(RecordBatch(count: 1, sequenced: 1, records: records)),
+            .control(
+                TakeoverMessage.claim(
+                    .init(
+                        number: 1,
+                        epoch: 0x0000_0193_0000_0000,
+                        discards: false,
+                        clientID: "c",
+                        userName: nil
+                    )
+                ).encode()
+            ),
             .heartbeat(
                 LinkHeartbeat(
-                    sequence: 1,
+                    sequence: 2,
                     tableSequence: 1,
                     tableDigest: TableDigest.hash(filter: filter, interest: 1),
                     retainedDigest: 0
                 )
             ),
-            .acknowledgement(sequence: 1, tableSequence: 1),
+            .acknowledgement(sequence: 2, tableSequence: 1),
             .goodbye(.stopping),
         ]
         var encoded = ByteBuffer()
@@ -68,7 +79,7 @@ struct DocumentationTests {
         let names = [
             "hello", "hello answer", "position", "publish", "publish once", "table delta", "snapshot begin",
             "snapshot entries", "snapshot end", "retained records", "heartbeat", "acknowledgement", "snapshot request",
-            "retained request", "goodbye",
+            "retained request", "goodbye", "control",
         ]
         #expect(names.count == LinkFrameType.allCases.count)
         for (type, name) in zip(LinkFrameType.allCases, names) {

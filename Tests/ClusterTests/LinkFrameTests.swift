@@ -63,6 +63,7 @@ enum GoldenFrames {
             .heartbeat(LinkHeartbeat(sequence: 300, tableSequence: 2, tableDigest: 1, retainedDigest: 2)),
             "14 0b ac 02 02 00 00 00 00 00 00 00 01 00 00 00 00 00 00 00 02"
         ),
+        (.control(ByteBuffer(bytes: [7])), "02 10 07"),
         (.acknowledgement(sequence: 301, tableSequence: 2), "04 0c ad 02 02"),
         (.snapshotRequest, "02 0d 01"),
         (

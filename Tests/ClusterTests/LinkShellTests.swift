@@ -79,6 +79,32 @@ struct LinkShellTests {
         try await b.stop()
     }
 
+    @Test("Control messages come once each, at their place among the records, however often the link is reset")
+    func controls() async throws {
+        let (a, b, proxy) = try await self.pair()
+        let rounds = 400
+        for round in 0..<rounds {
+            try await a.run { node, hub in
+                guard let peer = node.peers["b"] else { return }
+                for number in 0..<5 { TestRecord.append(number: UInt64(5 * round + number), qos: 1, to: &peer.pending) }
+                peer.pendingCount += 5
+                hub.send(control: ByteBuffer(string: "\(round)"), to: "b")
+            }
+            if round % 50 == 25 {
+                proxy.cut()
+                #expect(try await b.wait { seen, _ in seen.controls.count > round - 20 })
+            }
+        }
+        #expect(try await b.wait { seen, _ in seen.controls.count >= rounds })
+        let seen = try await b.seen()
+        #expect(seen.controls == (0..<rounds).map { "\($0) after \(5 * $0 + 5)" })
+        #expect(seen.numbers.map(\.number) == Array(0..<UInt64(5 * rounds)))
+        #expect(try await a.seen().linkChanges.prefix(3) == ["+b", "-b", "+b"])
+        proxy.stop()
+        try await a.stop()
+        try await b.stop()
+    }
+
     @Test(
         "The next life of a peer gets what the last one had not stored, and nothing that it had",
         arguments: [true, false]

@@ -24,6 +24,8 @@ final class LinkTestNode: LinkHost {
         var finished: [String: UInt64] = [:]
         /// What was to be stored last.
         var position: PeerPosition?
+        var controls: [String] = []
+        var linkChanges: [String] = []
     }
 
     final class Peer: LinkPeerHost {
@@ -143,6 +145,16 @@ final class LinkTestNode: LinkHost {
         let all = self.retained.sorted()
         self.seen.withLock { $0.retained = all }
     }
+
+    func onControl(_ body: ByteBuffer, from peer: String) throws(LinkError) {
+        self.seen.withLock { $0.controls.append("\(String(buffer: body)) after \($0.numbers.count)") }
+    }
+
+    func linkChanged(peer: String, isUp: Bool) {
+        self.seen.withLock { $0.linkChanges.append(isUp ? "+\(peer)" : "-\(peer)") }
+    }
+
+    func tableAdvanced(peer: String, to sequence: UInt64) {}
 
     func confirmDead(name: String, epoch: UInt64) {
         self.seen.withLock { $0.dead.append("\(name)@\(epoch)") }

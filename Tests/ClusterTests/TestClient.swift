@@ -15,12 +15,16 @@ final class TestClient: Sendable {
     struct State {
         var messages: [Message] = []
         var isConnected = false
+        var isSessionPresent = false
+        var isClosed = false
         var subscriptions = 0
         /// Own publishes whose PUBACK or PUBCOMP came.
         var completed = 0
         var nextPacketID: UInt16 = 1
         /// QoS 2 messages received and not yet released.
         var unreleased: Set<UInt16> = []
+        /// Nothing is acknowledged.
+        var isSilent = false
     }
 
     let state = Mutex(State())
@@ -30,16 +34,39 @@ final class TestClient: Sendable {
         self.channel = channel
     }
 
-    static func connect(to address: SocketAddress, name: String) async throws -> TestClient {
+    /// - Parameters:
+    ///   - earlier: the same client's earlier connection, whose session it is to go on with.
+    ///   - isClean: it wants no session, and is to have none afterwards.
+    static func connect(
+        to address: SocketAddress,
+        name: String,
+        after earlier: TestClient? = nil,
+        isClean: Bool = true
+    ) async throws -> TestClient {
         let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton).connect(to: address).get()
         let client = TestClient(channel: channel)
+        let state = earlier?.state.withLock { state in
+            // What the old connection still gets is not the client's any more.
+            state.isSilent = true
+            return state
+        }
+        if let state {
+            client.state.withLock {
+                $0.messages = state.messages
+                $0.unreleased = state.unreleased
+                $0.nextPacketID = state.nextPacketID
+            }
+        }
         try await channel.eventLoop.submit {
             try channel.pipeline.syncOperations.addHandler(Handler(client: client))
         }.get()
-        var body = ByteBuffer(bytes: [0, 4] + Array("MQTT".utf8) + [4, 2, 0, 60])
+        var body = ByteBuffer(bytes: [0, 4] + Array("MQTT".utf8) + [4, isClean ? 2 : 0, 0, 60])
         body.writeLengthPrefixed(name)
         client.send(0x10, body)
-        guard try await eventually({ client.state.withLock { $0.isConnected } }) else { throw ChannelError.eof }
+        guard try await eventually({ client.state.withLock { $0.isConnected || $0.isClosed } }), client.isConnected
+        else {
+            throw ChannelError.eof
+        }
         return client
     }
 
@@ -64,6 +91,9 @@ final class TestClient: Sendable {
         try await self.channel.close().get()
     }
 
+    var isConnected: Bool { self.state.withLock { $0.isConnected && !$0.isClosed } }
+    var isSessionPresent: Bool { self.state.withLock { $0.isSessionPresent } }
+
     var messages: [Message] { self.state.withLock { $0.messages } }
 
     private func nextPacketID() -> UInt16 {
@@ -83,15 +113,23 @@ final class TestClient: Sendable {
     fileprivate func onPacket(_ first: UInt8, _ body: ByteBuffer) {
         var body = body
         switch first >> 4 {
-        case 2: self.state.withLock { $0.isConnected = true }
+        case 2:
+            let flags = body.getInteger(at: body.readerIndex, as: UInt8.self) ?? 0
+            let code = body.getInteger(at: body.readerIndex + 1, as: UInt8.self) ?? 0xFF
+            self.state.withLock {
+                $0.isConnected = code == 0
+                $0.isSessionPresent = flags & 1 == 1
+            }
         case 9: self.state.withLock { $0.subscriptions += 1 }
         case 4, 7: self.state.withLock { $0.completed += 1 }
         case 5: self.send(0x62, body)
         case 6:
-            if let id = body.getInteger(at: body.readerIndex, as: UInt16.self) {
-                _ = self.state.withLock { $0.unreleased.remove(id) }
+            guard let id = body.getInteger(at: body.readerIndex, as: UInt16.self) else { return }
+            let isSilent = self.state.withLock { state in
+                if !state.isSilent { state.unreleased.remove(id) }
+                return state.isSilent
             }
-            self.send(0x70, body)
+            if !isSilent { self.send(0x70, body) }
         case 3: self.onPublish(first, &body)
         default: break
         }
@@ -109,9 +147,12 @@ final class TestClient: Sendable {
             qos: qos,
             retain: first & 1 == 1
         )
-        let isNew = self.state.withLock { state in qos < 2 || state.unreleased.insert(id).inserted }
-        if isNew { self.state.withLock { $0.messages.append(message) } }
-        if qos > 0 { self.send(qos == 1 ? 0x40 : 0x50, ByteBuffer(integer: id)) }
+        let isSilent = self.state.withLock { state in
+            guard !state.isSilent else { return true }
+            if qos < 2 || state.unreleased.insert(id).inserted { state.messages.append(message) }
+            return false
+        }
+        if qos > 0, !isSilent { self.send(qos == 1 ? 0x40 : 0x50, ByteBuffer(integer: id)) }
     }
 
     private final class Handler: ChannelInboundHandler {
@@ -121,6 +162,10 @@ final class TestClient: Sendable {
 
         init(client: TestClient) {
             self.client = client
+        }
+
+        func channelInactive(context: ChannelHandlerContext) {
+            self.client.state.withLock { $0.isClosed = true }
         }
 
         func channelRead(context: ChannelHandlerContext, data: NIOAny) {

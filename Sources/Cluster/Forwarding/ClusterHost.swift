@@ -20,6 +20,8 @@ final class ClusterHost: LinkHost {
     private let onDead: (String, UInt64) -> Void
     /// Called once, before there is a peer.
     var onFirstPeer: (() -> Void)?
+    /// Nil until the links are there.
+    var takeover: TakeoverShell?
 
     init(broker: Broker, logger: Logger, onDead: @escaping (String, UInt64) -> Void) {
         self.broker = broker
@@ -30,7 +32,8 @@ final class ClusterHost: LinkHost {
     func attach(peer name: String) -> any LinkPeerHost {
         self.onFirstPeer.take()?()
         let outlet = self.broker.attachPeer(name: name)
-        return ClusterPeerHost(broker: self.broker, outlet: outlet, logger: self.logger)
+        self.takeover?.attached(peer: name, slot: outlet.slot)
+        return ClusterPeerHost(broker: self.broker, outlet: outlet, logger: self.logger, takeover: self.takeover)
     }
 
     var retainedDigests: [UInt64] {
@@ -59,6 +62,18 @@ final class ClusterHost: LinkHost {
         )
     }
 
+    func onControl(_ body: ByteBuffer, from peer: String) throws(LinkError) {
+        try self.takeover?.onControl(body, from: peer)
+    }
+
+    func linkChanged(peer: String, isUp: Bool) {
+        self.takeover?.linkChanged(peer: peer, isUp: isUp)
+    }
+
+    func tableAdvanced(peer: String, to sequence: UInt64) {
+        self.takeover?.tableAdvanced(peer: peer, to: sequence)
+    }
+
     func confirmDead(name: String, epoch: UInt64) {
         self.logger.notice("a member's process is dead", metadata: ["peer": "\(name)", "epoch": "\(epoch)"])
         self.onDead(name, epoch)
@@ -81,11 +96,13 @@ private final class ClusterPeerHost: LinkPeerHost {
     private let broker: Broker
     private let outlet: PeerOutlet
     private let logger: Logger
+    private let takeover: TakeoverShell?
 
-    init(broker: Broker, outlet: PeerOutlet, logger: Logger) {
+    init(broker: Broker, outlet: PeerOutlet, logger: Logger, takeover: TakeoverShell?) {
         self.broker = broker
         self.outlet = outlet
         self.logger = logger
+        self.takeover = takeover
     }
 
     var onPending: (() -> Void)? {
@@ -105,7 +122,7 @@ private final class ClusterPeerHost: LinkPeerHost {
 
     func publish(_ batch: RecordBatch, position: PeerPosition?, stored: @escaping () -> Void) -> Bool {
         let (count, areStored) = batch.records.withUnsafeReadableBytes {
-            self.broker.publishFromPeer($0, position: position, stored: stored)
+            self.broker.publishFromPeer(self.outlet.slot, $0, position: position, stored: stored)
         }
         guard count < batch.count else { return areStored }
         self.logger.warning(
@@ -129,16 +146,20 @@ private final class ClusterPeerHost: LinkPeerHost {
 
     func goAway(keeping routes: [TableChange]) {
         self.broker.setAway(self.outlet, true)
+        self.takeover?.detached(peer: self.outlet.name)
         self.replaceRoutes(routes)
     }
 
     func comeBack() {
+        guard self.outlet.isAway else { return }
         self.broker.setAway(self.outlet, false)
+        self.takeover?.attached(peer: self.outlet.name, slot: self.outlet.slot)
     }
 
     func detach() {
         self.outlet.onPending = nil
         self.broker.detachPeer(self.outlet.slot)
+        self.takeover?.detached(peer: self.outlet.name)
     }
 }
 

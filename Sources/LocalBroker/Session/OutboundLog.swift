@@ -121,7 +121,7 @@ struct OutboundLog: Sendable {
         assert(number > self.lastMessage, "numbers rise")
         self.lastMessage = number
         entry.message = number
-        entry.packetID = self.nextPacketID()
+        if entry.packetID == 0 { entry.packetID = self.nextPacketID() }
     }
 
     /// In sequence, so those in flight differ, and are found without a search.

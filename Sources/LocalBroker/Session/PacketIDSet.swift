@@ -27,6 +27,12 @@ struct PacketIDSet: Sendable {
         return true
     }
 
+    /// All identifiers in the set, rising.
+    var all: [UInt16] {
+        guard self.count > 0 else { return [] }
+        return (1...UInt16.max).filter { self.contains($0) }
+    }
+
     func contains(_ packetID: UInt16) -> Bool {
         let (page, word, bit) = Self.place(packetID)
         return self.count > 0 && !self.pages[page].isEmpty && self.pages[page][word] & bit != 0

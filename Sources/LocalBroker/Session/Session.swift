@@ -123,6 +123,8 @@ struct SessionState: Sendable {
     var expirySeconds: UInt32 = 0
     /// The number by which it is stored; 0 while it is not.
     var storedNumber: UInt64 = 0
+    /// Rises with every connection, over all nodes.
+    var epoch: UInt64 = 0
 }
 
 /// A client's session. Owned by the event loop of the shard that holds it.
@@ -153,6 +155,10 @@ final class Session {
     var endDueSeconds = Int.max
     /// Its slot has been named by routes, so a delivery to it may be on its way even when they are gone.
     var wasSubscribed = false
+    /// Which messages it takes, while it moves between nodes.
+    var crossing: Crossing?
+    /// It came from another node and nothing of it is stored here yet.
+    var isUnstored = false
     /// Requests to hand over that came while the session was itself arriving.
     var heldHandOvers: [HandOver] = []
     /// The last publish that reached this session, and where its receiver stands, to join overlapping subscriptions.

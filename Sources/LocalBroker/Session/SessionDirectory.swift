@@ -15,6 +15,8 @@ final class SessionDirectory: Sendable {
         var owner: Owner
         /// The user that the session belongs to; nil for one of an anonymous client.
         var userName: UserName?
+        /// Its client waits for what other nodes have.
+        var isClaiming = false
     }
 
     private struct State {
@@ -28,14 +30,47 @@ final class SessionDirectory: Sendable {
     /// says it is, so nobody may end a user's session by naming it. Sessions without a user give way.
     ///
     /// - Returns: the new owner, and the one before it that the session must be taken over from; nil if it is another user's.
-    func claim(_ clientID: ClientID, shard: Int, userName: UserName?) -> (owner: Owner, previous: Owner?)? {
+    /// - Parameter isClaiming: other nodes are asked for it as well; `settle` follows.
+    func claim(
+        _ clientID: ClientID,
+        shard: Int,
+        userName: UserName?,
+        isClaiming: Bool = false
+    ) -> (owner: Owner, previous: Owner?)? {
         self.state.withLock { state in
             let previous = state.entries[clientID]
             if let user = previous?.userName, user != userName { return nil }
             state.lastToken += 1
             let owner = Owner(shard: shard, token: state.lastToken)
-            state.entries[clientID] = Entry(owner: owner, userName: userName)
+            state.entries[clientID] = Entry(owner: owner, userName: userName, isClaiming: isClaiming)
             return (owner, previous?.owner)
+        }
+    }
+
+    /// The session has all that other nodes had.
+    func settle(_ clientID: ClientID, owner: Owner) {
+        self.state.withLock { state in
+            if state.entries[clientID]?.owner == owner { state.entries[clientID]?.isClaiming = false }
+        }
+    }
+
+    enum Taken {
+        case none
+        case claiming
+        case otherUser
+        case taken(owner: Owner, previous: Owner)
+    }
+
+    /// As `claim`, but makes nothing where there is no session, and the session stays its user's.
+    func take(_ clientID: ClientID, shard: Int, userName: UserName?) -> Taken {
+        self.state.withLock { state in
+            guard let previous = state.entries[clientID] else { return .none }
+            if previous.isClaiming { return .claiming }
+            if let user = previous.userName, user != userName { return .otherUser }
+            state.lastToken += 1
+            let owner = Owner(shard: shard, token: state.lastToken)
+            state.entries[clientID]?.owner = owner
+            return .taken(owner: owner, previous: previous.owner)
         }
     }
 

@@ -26,6 +26,9 @@ struct ShareNumbers: Sendable {
         self.last = max(self.last, number)
     }
 
+    /// All numbers and what they stand for.
+    var all: [(number: UInt16, filter: [UInt8])] { self.filters.map { ($0.key, $0.value) } }
+
     func filter(_ number: UInt16) -> [UInt8]? { self.filters[number] }
 
     func number(of filter: [UInt8]) -> UInt16? { self.numbers[FilterKey(filter)] }

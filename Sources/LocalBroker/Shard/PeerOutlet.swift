@@ -16,7 +16,7 @@ package final class PeerOutlet {
     package var onPending: (() -> Void)?
     /// The peer is gone and may come back: QoS 1 and 2 messages for sessions that are kept there are collected, nothing else, and
     /// nobody waits for it to have them.
-    var isAway = false
+    package internal(set) var isAway = false
     /// QoS 1 and 2 messages that were collected, and how many of these, from the first one on, the peer has or will never get.
     var appended: UInt64 = 0
     var finished: UInt64 = 0

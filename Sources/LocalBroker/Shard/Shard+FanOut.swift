@@ -20,6 +20,9 @@ struct FanOut {
     let identifiers: [(identifier: UInt32, next: UInt32)]
     /// What it adds to the shard's `fanOutWork`.
     let work: Int
+    /// The node that it comes from, and its number among all that waited.
+    let node: PeerSlot
+    let number: UInt64
     /// The next receiver.
     var next = 0
     /// What is to be done when it is delivered.
@@ -78,13 +81,16 @@ extension Shard {
         var record = ByteBufferAllocator().buffer(capacity: MessageRecord.size(of: message))
         MessageRecord.append(message, qos: message.qos, to: &record)
         let work = self.receivers.count * (1 + record.readableBytes / 1024)
+        self.lastFanOut += 1
         self.fanOuts.append(
             FanOut(
                 origin: origin,
                 record: record,
                 receivers: self.receivers,
                 identifiers: self.joinedIdentifiers,
-                work: work
+                work: work,
+                node: self.nodeAtHand,
+                number: self.lastFanOut
             )
         )
         self.beginJoining()
@@ -121,12 +127,15 @@ extension Shard {
                 preconditionFailure("a fan-out holds only a record that this process wrote")
             }
             self.beginMessage()
+            self.nodeAtHand = fanOut.node
+            self.fanOutAtHand = fanOut.number
             self.joinedIdentifiers = fanOut.identifiers
             repeat {
                 self.deliver(message, toJoined: fanOut.receivers[fanOut.next], isShared: true)
                 fanOut.next += 1
             } while fanOut.next < fanOut.receivers.count && (fanOut.next % 4 != 0 || NIODeadline.now() < end)
         }
+        self.fanOutAtHand = 0
     }
 
     /// Slows the publisher of a message.

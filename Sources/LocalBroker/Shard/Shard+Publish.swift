@@ -26,6 +26,7 @@ extension Shard {
     func publish(_ message: MessageView, from source: Connection?, publisher: Session?, scope: Scope) -> Bool {
         var message = message
         var isStored = true
+        self.nodeAtHand = scope == .clients ? self.peerAtHand : Crossing.ownOrigin
         self.isStorageAwaited = false
         self.arePeersAwaited = false
         if message.retain, scope != .status {
@@ -266,6 +267,7 @@ extension Shard {
         from origin: FanOut.Origin
     ) {
         self.publishSerial &+= 1
+        self.nodeAtHand = Crossing.ownOrigin
         self.beginMessage()
         let count = receivers.count / Outbox.receiverSize
         let mustQueue = self.isForTurns(message.qos, count) || (!self.fanOuts.isEmpty && self.isBehind(origin))
@@ -361,6 +363,12 @@ extension Shard {
         subscriptionIdentifier: UInt32,
         share: UInt16 = 0
     ) {
+        if let crossing = session.crossing,
+            !crossing.takes(from: self.nodeAtHand, fanOut: self.fanOutAtHand, isShared: share != 0)
+        {
+            self.leave(message, to: crossing, session, qos, retain, subscriptionIdentifier, share)
+            return
+        }
         let size = message.payload.count
         guard self.hasRoom(for: size, in: session) || self.makeRoom(for: size, in: session) else { return }
         if session.state.storedNumber != 0, self.continuesInTail(session) {

@@ -20,7 +20,12 @@ extension Shard {
         var request = request
         let userName = request.userName.map { UserName($0) }
         guard
-            let (owner, previous) = self.shared.directory.claim(request.clientID, shard: self.index, userName: userName)
+            let (owner, previous) = self.shared.directory.claim(
+                request.clientID,
+                shard: self.index,
+                userName: userName,
+                isClaiming: self.sessionClaims(for: connection) != nil
+            )
         else {
             connection.refuse(
                 .notAuthorized,
@@ -29,6 +34,10 @@ extension Shard {
             return
         }
         guard let previous else {
+            guard self.sessionClaims(for: connection) == nil else {
+                let session = self.makeSession(request.clientID, owner: owner, phase: .arriving)
+                return self.claimElsewhere(session, connection, request, isPresent: false)
+            }
             self.limitSessions(connection, &request)
             let session = self.makeSession(request.clientID, owner: owner, phase: .present)
             self.attach(connection, to: session, request, isPresent: false)
@@ -59,6 +68,23 @@ extension Shard {
     }
 
     func makeSession(_ clientID: ClientID, owner: SessionDirectory.Owner, phase: Session.Phase) -> Session {
+        let session = self.makeInSlot(clientID, owner: owner, phase: phase)
+        // An earlier session of the client that is on this shard goes on under its slot until it is handed over.
+        if let earlier = self.sessions[clientID] { self.leavingSessions[earlier.owner.token] = earlier }
+        self.sessions[clientID] = session
+        return session
+    }
+
+    /// A session on its way to another shard that nobody can find.
+    func makeTransient(_ clientID: ClientID) -> Session {
+        self.makeInSlot(clientID, owner: SessionDirectory.Owner(shard: self.index, token: 0), phase: .arriving)
+    }
+
+    private func makeInSlot(
+        _ clientID: ClientID,
+        owner: SessionDirectory.Owner,
+        phase: Session.Phase
+    ) -> Session {
         let slot = self.freeSlots.popLast() ?? UInt32(self.slots.count)
         let session = Session(clientID: clientID, slot: slot, owner: owner, phase: phase)
         if Int(slot) == self.slots.count {
@@ -66,9 +92,6 @@ extension Shard {
         } else {
             self.slots[Int(slot)] = session
         }
-        // An earlier session of the client that is on this shard goes on under its slot until it is handed over.
-        if let earlier = self.sessions[clientID] { self.leavingSessions[earlier.owner.token] = earlier }
-        self.sessions[clientID] = session
         return session
     }
 
@@ -79,13 +102,24 @@ extension Shard {
         connection: Connection,
         _ request: SessionRequest
     ) {
-        // Messages that were routed here already came later than all that the old shard queued.
-        let early = session.state.log
-        session.state = state ?? SessionState()
-        session.wasSubscribed = session.wasSubscribed || !session.state.subscriptions.isEmpty
-        self.appendEarly(early, to: session)
+        self.adopt(state ?? SessionState(), into: session)
+        self.claimElsewhere(session, connection, request, isPresent: state != nil)
+    }
+
+    /// The session has all that there is of it.
+    ///
+    /// - Parameter onTaken: called when it is stored as it is, or has ended.
+    func judge(
+        _ session: Session,
+        _ connection: Connection,
+        _ request: SessionRequest,
+        isPresent: Bool,
+        onTaken: (@Sendable () -> Void)? = nil
+    ) {
         // The client may not have the rights any more that it had when it subscribed.
-        guard connection.isOpen else { return self.onArrived(session, connection, request, isPresent: false) }
+        guard connection.isOpen else {
+            return self.onArrived(session, connection, request, isPresent: false, onTaken)
+        }
         connection.judgeSubscriptions(of: session) { isJudged in
             var request = request
             if !isJudged {
@@ -95,7 +129,7 @@ extension Shard {
                     connection.refuse(.serverBusy, "a client was refused: its subscriptions were not judged in time")
                 }
             }
-            self.onArrived(session, connection, request, isPresent: state != nil)
+            self.onArrived(session, connection, request, isPresent: isPresent, onTaken)
         }
     }
 
@@ -103,9 +137,11 @@ extension Shard {
         _ session: Session,
         _ connection: Connection,
         _ request: SessionRequest,
-        isPresent: Bool
+        isPresent: Bool,
+        _ onTaken: (@Sendable () -> Void)?
     ) {
         session.phase = .present
+        self.shared.directory.settle(session.clientID, owner: session.owner)
         if connection.isOpen {
             self.attach(connection, to: session, request, isPresent: isPresent)
         } else {
@@ -115,6 +151,11 @@ extension Shard {
             self.storeEarly(session)
         }
         self.onArrivalStored(session)
+        if let onTaken { self.whenStored(session, onTaken) }
+        self.goOn(withHeldHandOversOf: session)
+    }
+
+    func goOn(withHeldHandOversOf session: Session) {
         let held = session.heldHandOvers
         session.heldHandOvers = []
         for handOver in held { self.handOver(handOver) }
@@ -140,7 +181,7 @@ extension Shard {
     // MARK: Giving up
 
     /// Another connection has claimed a session of this shard.
-    private func handOver(_ request: HandOver) {
+    func handOver(_ request: HandOver) {
         guard let session = self.find(request.clientID, request.previous) else {
             request.reply(nil)
             return
@@ -216,7 +257,7 @@ extension Shard {
     }
 
     /// Applies a session's last route changes, and goes on once no reader can be inside the old routes. `body` forgets it.
-    private func retire(_ session: Session, _ operations: [RouteOperation], _ body: @escaping (Session) -> Void) {
+    func retire(_ session: Session, _ operations: [RouteOperation], _ body: @escaping (Session) -> Void) {
         let bound = NIOLoopBound((session: session, body: body), eventLoop: self.eventLoop)
         let mailbox = self.shared.mailboxes[self.index]
         let finish: @Sendable () -> Void = {

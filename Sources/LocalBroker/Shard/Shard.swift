@@ -47,6 +47,13 @@ final class Shard {
     @exclusivity(unchecked) var matches = RouteMatches()
     var receivers: [Outbox.Receiver] = []
     @exclusivity(unchecked) var publishSerial: UInt64 = 0
+    /// The node that published the message at hand, and which of those that waited in turn it is; 0 if it is none.
+    @exclusivity(unchecked) var nodeAtHand = Crossing.ownOrigin
+    @exclusivity(unchecked) var fanOutAtHand: UInt64 = 0
+    /// The number of the last message that waited in turn.
+    var lastFanOut: UInt64 = 0
+    /// Whose messages the link loop is publishing.
+    var peerAtHand = Crossing.ownOrigin
     /// Further subscription identifiers of the receivers at hand: lists that `Outbox.Receiver.furtherIdentifiers` heads.
     var joinedIdentifiers: [(identifier: UInt32, next: UInt32)] = []
     /// Whose turn it is in each share group, by the group's number.

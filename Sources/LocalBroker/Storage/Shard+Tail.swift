@@ -91,13 +91,7 @@ extension Shard {
         session.isReadingTail = false
         guard session.state.storedNumber == number, session.state.log.tail.count > 0 else { return }
         guard session.state.log.tail.after == after else { return self.readTail(of: session) }
-        if page.isEmpty, session.state.log.lastMessage == last {
-            self.logger.error(
-                "messages that wait for a client are not where they were stored",
-                metadata: ["client": "\(session.clientID.text.logged)", "count": "\(session.state.log.tail.count)"]
-            )
-            session.state.log.tail = OutboundLog.Tail()
-        }
+        if page.isEmpty, session.state.log.lastMessage == last { self.giveUpTail(of: session) }
         for message in page {
             session.state.log.removeFromTail(message.delivery)
             self.append(message, to: session)
@@ -105,6 +99,41 @@ extension Shard {
         self.trim(session)
         session.connection?.pump()
         self.readTail(of: session)
+    }
+
+    /// Has all of a session's tail in memory, to leave this node with it.
+    func readWholeTail(of session: Session, _ done: @escaping () -> Void) {
+        guard session.state.log.tail.count > 0 else { return done() }
+        let mailbox = self.shared.mailboxes[self.index]
+        let bound = NIOLoopBound((session: session, done: done), eventLoop: self.eventLoop)
+        self.read(
+            TailRead(
+                session: session.state.storedNumber,
+                after: session.state.log.tail.after,
+                countMax: 1000,
+                bytesMax: 1 << 20
+            ) { page in
+                mailbox.post(
+                    .command { shard in
+                        let (session, done) = bound.value
+                        for message in page {
+                            session.state.log.removeFromTail(message.delivery)
+                            shard.append(message, to: session)
+                        }
+                        if page.isEmpty { shard.giveUpTail(of: session) }
+                        shard.readWholeTail(of: session, done)
+                    }
+                )
+            }
+        )
+    }
+
+    private func giveUpTail(of session: Session) {
+        self.logger.error(
+            "messages that wait for a client are not where they were stored",
+            metadata: ["client": "\(session.clientID.text.logged)", "count": "\(session.state.log.tail.count)"]
+        )
+        session.state.log.tail = OutboundLog.Tail()
     }
 
     private func append(_ message: StoredMessage, to session: Session) {

@@ -126,6 +126,20 @@ extension Shard {
         self.beginTick()
     }
 
+    /// As `leaveStored`, for a session that is not stored yet: what came for it is stored in one step with the answers for
+    /// it. The target must join the group before it does anything with the session.
+    func leaveArrived(_ session: Session, to target: Int) -> StorageGroup? {
+        guard self.journal.arriving.remove(session.slot) != nil else { return nil }
+        self.beginTick()
+        return target == self.index ? nil : self.addGroup(parts: 2)
+    }
+
+    /// A session that is arriving has messages already.
+    func noteEarly(_ session: Session) {
+        guard self.shared.storage != nil, !session.state.log.isEmpty else { return }
+        self.journal.arriving.insert(session.slot)
+    }
+
     private func addGroup(parts: Int) -> StorageGroup {
         self.journal.lastGroup += 1
         let group = StorageGroup(number: self.journal.lastGroup << 6 | UInt64(self.index), parts: parts)
@@ -213,6 +227,7 @@ extension Shard {
     /// Stores what came for a session while it was on its way here, and has it sent when that is done.
     func storeEarly(_ session: Session) {
         guard session.state.storedNumber != 0 else { return }
+        if session.isUnstored { self.storeMoved(session) }
         var log = session.state.log
         session.state.log = OutboundLog()
         log.numberUnstored {
@@ -223,6 +238,34 @@ extension Shard {
         session.state.log = log
         let last = session.state.log.lastMessage
         if last > session.state.log.storedThrough { self.sendWhenStored(session, last) }
+    }
+
+    /// Stores what came with a session from another node, all but what waits.
+    private func storeMoved(_ session: Session) {
+        session.isUnstored = false
+        var owed: [FilterKey: RetainedCursor] = [:]
+        for index in session.state.retained.indices {
+            session.state.retained[index].isStored = session.state.storedNumber != 0
+            owed[FilterKey(session.state.retained[index].filter)] = session.state.retained[index].cursor
+        }
+        for (filter, held) in session.state.subscriptions {
+            self.storeSubscription(filter.bytes, held, of: session, retainedFrom: owed[filter])
+        }
+        for packetID in session.state.received.all { self.storeReceipt(packetID, of: session) }
+        var log = session.state.log
+        session.state.log = OutboundLog()
+        log.numberMoved {
+            self.nextMessage(behind: $0)
+        } _: { entry, record in
+            self.store(.enqueue(Stored.Delivery(entry, session), record: [UInt8](record)))
+        }
+        session.state.log = log
+    }
+
+    /// Calls `done` when all that is to be stored of a session is.
+    func whenStored(_ session: Session, _ done: @escaping () -> Void) {
+        guard session.state.storedNumber != 0 else { return done() }
+        self.whenStored(done)
     }
 
     /// Stores what became of a session's messages.

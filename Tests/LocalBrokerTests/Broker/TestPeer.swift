@@ -81,7 +81,7 @@ struct TestPeer: Sendable {
             withMessage(topic: topic, payload: payload, qos: qos, retain: stamp != 0, stamp: stamp) {
                 MessageRecord.appendWithLength($0, qos: qos, to: &buffer)
             }
-            return buffer.withUnsafeReadableBytes { self.broker.publishFromPeer($0, stored: stored) }
+            return buffer.withUnsafeReadableBytes { self.broker.publishFromPeer(self.slot, $0, stored: stored) }
         }
     }
 

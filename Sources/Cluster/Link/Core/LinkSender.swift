@@ -149,6 +149,12 @@ package struct LinkSender: Sendable {
         self.dropAboveHighWater()
     }
 
+    /// Adds a control message behind all that was taken in before. It has no bound of its own: there are as many of them as
+    /// sessions on the move.
+    package mutating func enqueue(control body: ByteBuffer) {
+        self.append(RecordBatch(control: body))
+    }
+
     private mutating func append(_ content: RecordBatch) {
         self.bytes += content.records.readableBytes
         self.messages += content.count
@@ -167,7 +173,8 @@ package struct LinkSender: Sendable {
 
     private static func canJoin(_ batch: Batch, _ content: RecordBatch) -> Bool {
         // A batch that was sent keeps its bounds for ever: by them the receiver knows what it has seen.
-        !batch.wasSent && (batch.content.sequenced > 0) == (content.sequenced > 0)
+        !batch.wasSent && !batch.content.isControl && !content.isControl
+            && (batch.content.sequenced > 0) == (content.sequenced > 0)
             && batch.bytes + content.records.readableBytes <= 64 << 10
     }
 
@@ -232,7 +239,7 @@ package struct LinkSender: Sendable {
         while let batch = self.unsent.first, batch.wasSent, batch.last <= peerSequence {
             _ = self.unsent.popFirst()
             self.lastSentSequence = batch.last
-            self.counters.acknowledged += UInt64(batch.content.sequenced)
+            self.counters.acknowledged += batch.content.messages
             self.release(batch)
         }
         self.acknowledged = max(self.acknowledged, peerSequence)
@@ -245,9 +252,9 @@ package struct LinkSender: Sendable {
     package mutating func next() -> RecordBatch? {
         guard var batch = self.unsent.popFirst() else { return nil }
         if batch.wasSent {
-            self.counters.resent += UInt64(batch.content.sequenced)
+            self.counters.resent += batch.content.messages
         } else {
-            self.counters.sent += UInt64(batch.content.count)
+            self.counters.sent += batch.content.isControl ? 0 : UInt64(batch.content.count)
         }
         if batch.content.sequenced > 0 {
             batch.wasSent = true
@@ -264,7 +271,7 @@ package struct LinkSender: Sendable {
         while let batch = self.unacknowledged.first, batch.last <= sequence {
             _ = self.unacknowledged.popFirst()
             self.acknowledged = batch.last
-            self.counters.acknowledged += UInt64(batch.content.sequenced)
+            self.counters.acknowledged += batch.content.messages
             self.release(batch)
         }
         guard sequence <= self.acknowledged || self.unacknowledged.first.map({ sequence < $0.last }) == true else {
@@ -304,8 +311,13 @@ package struct LinkSender: Sendable {
         self.onDisconnected()
         let batches = self.unsent.all
         self.unsent.removeAll()
-        for batch in batches {
+        for var batch in batches {
             if batch.content.sequenced > 0 {
+                if batch.content.isControl {
+                    // What was under way between the two is over; only its number counts.
+                    self.bytes += RecordBatch.voidControl.readableBytes - batch.bytes
+                    batch.content = RecordBatch(control: RecordBatch.voidControl)
+                }
                 self.unsent.append(batch)
             } else {
                 self.counters.droppedAtMostOnce += UInt64(batch.content.count)
@@ -321,7 +333,7 @@ package struct LinkSender: Sendable {
         self.onDisconnected()
         var lost = 0
         while let batch = self.unsent.popFirst() {
-            lost += batch.content.sequenced
+            lost += Int(batch.content.messages)
             self.counters.droppedAtMostOnce += UInt64(batch.content.count - batch.content.sequenced)
             self.release(batch)
         }
@@ -331,6 +343,9 @@ package struct LinkSender: Sendable {
 }
 
 extension RecordBatch {
+    /// Messages of QoS 1 and 2 in it.
+    fileprivate var messages: UInt64 { self.isControl ? 0 : UInt64(self.sequenced) }
+
     mutating func join(_ other: RecordBatch) {
         self.count += other.count
         self.sequenced += other.sequenced

@@ -18,6 +18,7 @@ extension LinkFrame {
         case .snapshotRequest: LinkFrameType.snapshotRequest.rawValue
         case .retainedRequest: LinkFrameType.retainedRequest.rawValue
         case .goodbye: LinkFrameType.goodbye.rawValue
+        case .control: LinkFrameType.control.rawValue
         case .skipped(let type): type
         }
     }
@@ -38,8 +39,14 @@ extension LinkFrame {
         }
     }
 
-    /// Appends what stands before the records of a publish frame, so that the records themselves need not be copied.
+    /// Appends what stands before the records of a publish frame or the body of a control frame, so that these themselves
+    /// need not be copied.
     package static func encodePublishHeader(_ batch: RecordBatch, into buffer: inout ByteBuffer) {
+        guard !batch.isControl else {
+            buffer.writeLinkInteger(UInt64(1 + batch.records.readableBytes))
+            buffer.writeInteger(LinkFrameType.control.rawValue)
+            return
+        }
         let count = UInt64(batch.count)
         let length = 1 + LinkInteger.size(of: count) + batch.records.readableBytes
         let type: LinkFrameType = batch.sequenced > 0 ? .publish : .publishOnce
@@ -89,6 +96,8 @@ extension LinkFrame {
             body.writeInteger(LinkProtocol.subscriptionsTable)
         case .retainedRequest(let digests):
             for digest in digests { body.writeInteger(digest) }
+        case .control(let control):
+            body.writeImmutableBuffer(control)
         case .goodbye(let reason):
             body.writeInteger(reason.rawValue)
         case .skipped:

@@ -17,6 +17,7 @@ package enum LinkFrameType: UInt8, CaseIterable, Sendable {
     case snapshotRequest = 13
     case retainedRequest = 14
     case goodbye = 15
+    case control = 16
 
     /// From this number on an unknown frame is skipped, so that a later release can add what an earlier may ignore.
     package static let skippableFrom: UInt8 = 128
@@ -29,11 +30,21 @@ package struct RecordBatch: Hashable, Sendable {
     /// Those of QoS 1 and 2, which take a sequence number each.
     package var sequenced: Int
     package var records: ByteBuffer
+    /// It is no records but the body of a control frame, which takes one number.
+    package var isControl = false
 
     package init(count: Int, sequenced: Int, records: ByteBuffer) {
         self.count = count
         self.sequenced = sequenced
         self.records = records
+    }
+
+    /// A control message that is over, and keeps its number.
+    package static let voidControl = ByteBuffer(bytes: [0])
+
+    package init(control body: ByteBuffer) {
+        self.init(count: 1, sequenced: 1, records: body)
+        self.isControl = true
     }
 }
 
@@ -91,6 +102,8 @@ package enum LinkFrame: Hashable, Sendable {
     case snapshotEnd(digest: UInt64)
     case retainedRecords(RecordBatch, isLast: Bool)
     case heartbeat(LinkHeartbeat)
+    /// What moves a session; numbered and kept until it is acknowledged, as a message of QoS 1 is.
+    case control(ByteBuffer)
     // From the called node, on the same connection.
     case helloAnswer(LinkHelloAnswer)
     case acknowledgement(sequence: UInt64, tableSequence: UInt64)

@@ -121,6 +121,9 @@ package struct LinkFrameDecoder: Sendable {
             return .snapshotRequest
         case .retainedRequest:
             return .retainedRequest(digests: try self.digests(&reader))
+        case .control:
+            guard reader.remaining > 0 else { throw LinkError(.malformed, "an empty control frame") }
+            return .control(reader.rest())
         case .goodbye:
             return .goodbye(LinkGoodbye(rawValue: try reader.integer()) ?? .stopping)
         }

@@ -149,6 +149,8 @@ package final class IncomingLink: ChannelDuplexHandler {
             }
         case .publishOnce(let batch):
             self.publish(batch, from: peer, position: nil) {}
+        case .control(let body):
+            try self.onControl(body, from: peer)
         case .position(let next):
             try peer.receiver.onPosition(nextSequence: next)
         case .tableDelta(let first, let changes):
@@ -173,6 +175,16 @@ package final class IncomingLink: ChannelDuplexHandler {
             break
         case .hello, .helloAnswer, .acknowledgement, .snapshotRequest, .retainedRequest:
             throw LinkError(.unexpectedFrame, "type \(frame.type) from an opener")
+        }
+    }
+
+    private func onControl(_ body: ByteBuffer, from peer: LinkPeer) throws(LinkError) {
+        self.unacknowledged += 1
+        switch try peer.receiver.onBatch(sequenced: 1) {
+        case .take:
+            guard body != RecordBatch.voidControl else { return }
+            try self.hub.host.onControl(body, from: peer.name)
+        case .drop: peer.statistics.duplicatesDropped += 1
         }
     }
 
@@ -239,10 +251,13 @@ package final class IncomingLink: ChannelDuplexHandler {
     private func carryOut(_ outcome: PeerTable.Outcome, for peer: LinkPeer) {
         switch outcome {
         case .nothing: break
-        case .changed(let changes): peer.host.applyRoutes(changes)
+        case .changed(let changes):
+            peer.host.applyRoutes(changes)
+            self.hub.host.tableAdvanced(peer: peer.name, to: peer.table.sequence)
         case .replaced(let all):
             peer.hasOldRoutes = false
             peer.host.replaceRoutes(all)
+            self.hub.host.tableAdvanced(peer: peer.name, to: peer.table.sequence)
         case .snapshotWanted: self.send(.snapshotRequest)
         }
     }

@@ -18,6 +18,15 @@ package protocol LinkHost: AnyObject {
     /// Retained messages this node may lack: for the store only, subscribers do not hear of them.
     func applyRetained(_ batch: RecordBatch, from peer: String)
 
+    /// A control message of a peer, in order with its messages and the changes of its table.
+    func onControl(_ body: ByteBuffer, from peer: String) throws(LinkError)
+
+    /// The link to a peer stands, or is broken; it is tried again as long as the peer is attached.
+    func linkChanged(peer: String, isUp: Bool)
+
+    /// A peer's table has been followed further.
+    func tableAdvanced(peer: String, to sequence: UInt64)
+
     /// The process of a member is dead for certain.
     func confirmDead(name: String, epoch: UInt64)
 }

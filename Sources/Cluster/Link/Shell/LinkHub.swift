@@ -165,6 +165,7 @@ package final class LinkHub {
         self.peers[name] = peer
         if let kept, kept.table.count > 0 {
             peerHost.replaceRoutes(kept.table.all)
+            self.host.tableAdvanced(peer: name, to: kept.table.sequence)
         } else {
             peer.hasOldRoutes = gone?.host != nil
         }
@@ -234,6 +235,11 @@ package final class LinkHub {
     package func ownTableChanged(_ changes: [TableChange]) {
         self.ownTable.apply(changes)
         for peer in self.peers.values { peer.outgoing.drain() }
+    }
+
+    /// Sends a peer a control message, which it takes in once, behind all messages that were collected for it before.
+    package func send(control body: ByteBuffer, to peer: String) {
+        self.peers[peer]?.outgoing.send(control: body)
     }
 
     /// The number up to which every linked peer has followed the own table.

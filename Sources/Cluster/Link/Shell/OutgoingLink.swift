@@ -164,6 +164,7 @@ package final class OutgoingLink {
         self.forgetConnection()
         if wasConnected { self.log("link lost") }
         self.phase = .waiting
+        if wasConnected { self.hub.host.linkChanged(peer: self.name, isUp: false) }
         self.hub.releaseBarrier()
         let instruction = self.connector.onDown(
             ending,
@@ -279,6 +280,7 @@ package final class OutgoingLink {
         self.drain()
         self.onHeartbeat(now: .now())
         self.hub.onProgress()
+        self.hub.host.linkChanged(peer: self.name, isUp: true)
     }
 
     private func refusal(_ answer: LinkHelloAnswer) -> LinkError {
@@ -325,6 +327,14 @@ package final class OutgoingLink {
             self.hub.logger.error("the broker's records cannot be read", metadata: ["error": "\(error)"])
         }
         self.reportProgress()
+    }
+
+    /// Sends a control message behind all that the broker has collected so far.
+    func send(control body: ByteBuffer) {
+        guard self.phase != .stopped else { return }
+        self.collect()
+        self.sender.enqueue(control: body)
+        self.drain()
     }
 
     /// Tells the broker what has become of what it has collected.

@@ -1,0 +1,159 @@
+package import NIOCore
+
+/// The claimer's side.
+extension TakeoverCore {
+    /// More subscriptions than these bytes hold are no session's.
+    private static let subscriptionBytesMax = 256 << 20
+
+    /// A client has connected here.
+    ///
+    /// - Returns: the claim's number; it is finished by the actions of this call or a later one.
+    package mutating func onConnect(
+        clientID: String,
+        userName: String?,
+        discards: Bool,
+        epoch: UInt64,
+        now: NIODeadline
+    ) -> (number: UInt64, actions: [Action]) {
+        let message = TakeoverMessage.Claim(
+            number: self.nextNumber(),
+            epoch: epoch,
+            discards: discards,
+            clientID: clientID,
+            userName: userName
+        )
+        self.claims[message.number] = Claim(
+            message: message,
+            awaited: self.reachable(now),
+            deadline: now + self.settings.answerTimeout
+        )
+        self.claimsByClient[clientID] = message.number
+        let sends = self.reachable(now).sorted().map { Action.send(.claim(message), to: $0) }
+        return (message.number, sends + self.finishIfDone(message.number, now: now))
+    }
+
+    mutating func onAnswer(
+        _ number: UInt64,
+        _ verdict: TakeoverMessage.Verdict,
+        from peer: String,
+        now: NIODeadline
+    ) -> [Action] {
+        guard self.claims[number]?.awaited.remove(peer) != nil else { return [] }
+        switch verdict {
+        case .none: break
+        case .refused: self.refuse(number, .superseded)
+        case .notAuthorized: self.refuse(number, .notAuthorized)
+        }
+        return self.finishIfDone(number, now: now)
+    }
+
+    private mutating func refuse(_ number: UInt64, _ refusal: Refusal) {
+        if self.claims[number]?.refusal == nil { self.claims[number]?.refusal = refusal }
+    }
+
+    mutating func onSubscriptions(
+        _ number: UInt64,
+        epoch: UInt64,
+        _ part: ByteBuffer,
+        isLast: Bool,
+        from peer: String,
+        now: NIODeadline
+    ) -> [Action] {
+        let isFirst = self.claims[number]?.awaited.remove(peer) != nil
+        var arrival = self.claims[number]?.arrivals[peer]
+        if isFirst { arrival = Arrival(epoch: epoch, deadline: now) }
+        guard var arrival, arrival.awaitedMarks == nil,
+            arrival.subscriptions.readableBytes + part.readableBytes <= Self.subscriptionBytesMax
+        else {
+            // It was not waited for any longer.
+            return isLast ? [.send(.cancelled(claim: number), to: peer)] : []
+        }
+        arrival.subscriptions.writeImmutableBuffer(part)
+        arrival.deadline = now + self.settings.partTimeout
+        let subscriptions = arrival.subscriptions
+        if isLast { arrival.subscriptions = ByteBuffer() }
+        self.claims[number]?.arrivals[peer] = arrival
+        return isLast ? [.install(number, giver: peer, subscriptions)] : []
+    }
+
+    /// The routes of a session that arrives are there.
+    ///
+    /// - Parameter tableSequence: the number of the own table's change that has them; nil if they could not be read.
+    package mutating func onInstalled(
+        _ number: UInt64,
+        giver: String,
+        tableSequence: UInt64?,
+        now: NIODeadline
+    ) -> [Action] {
+        guard var arrival = self.claims[number]?.arrivals[giver] else { return [] }
+        guard let tableSequence else { return self.fail(number, giver, now: now) }
+        let key = ClaimKey(claimer: self.name, number: number)
+        let peers = self.reachable(now).union([giver])
+        arrival.awaitedMarks = peers.union([self.name])
+        arrival.tableSequence = tableSequence
+        self.claims[number]?.arrivals[giver] = arrival
+        let cut = Self.cut(number, giver, arrival)
+        return peers.sorted().map { .send(cut, to: $0) } + [.quiesce(key, giver: giver, tableSequence: 0)]
+    }
+
+    /// All of a session that arrives is here, or cannot be read.
+    package mutating func onWhole(
+        _ number: UInt64,
+        giver: String,
+        isReadable: Bool,
+        now: NIODeadline
+    ) -> [Action] {
+        guard self.claims[number]?.arrivals[giver] != nil else { return [] }
+        guard isReadable else { return self.fail(number, giver, now: now) }
+        self.claims[number]?.arrivals[giver]?.isWhole = true
+        // Marks that the giver did not wait for any longer may not come here either.
+        self.claims[number]?.arrivals[giver]?.deadline = now + self.settings.markTimeout
+        return self.finishIfDone(number, now: now)
+    }
+
+    /// What a finished claim has brought is stored.
+    package mutating func onStored(_ number: UInt64) -> [Action] {
+        let givers = self.storing.removeValue(forKey: number) ?? []
+        return givers.map { .send(.taken(claim: number), to: $0) }
+    }
+
+    /// The giver keeps the session, and the client is told to try again.
+    private mutating func fail(_ number: UInt64, _ giver: String, now: NIODeadline) -> [Action] {
+        self.refuse(number, .unavailable)
+        return self.drop(number, giver) + [.send(.cancelled(claim: number), to: giver)]
+            + self.finishIfDone(number, now: now)
+    }
+
+    mutating func drop(_ number: UInt64, _ giver: String) -> [Action] {
+        self.claims[number]?.arrivals[giver] = nil
+        return [.abandon(number, giver: giver)]
+    }
+
+    mutating func onTime(_ number: UInt64, _ now: NIODeadline) -> [Action] {
+        guard let claim = self.claims[number] else { return [] }
+        var actions: [Action] = []
+        if claim.deadline <= now { self.claims[number]?.awaited = [] }
+        for giver in claim.arrivals.keys.sorted() {
+            guard let arrival = claim.arrivals[giver], !arrival.isDone, arrival.deadline <= now else { continue }
+            if arrival.isWhole {
+                self.claims[number]?.arrivals[giver]?.awaitedMarks = []
+            } else {
+                actions += self.fail(number, giver, now: now)
+            }
+        }
+        return actions + self.finishIfDone(number, now: now)
+    }
+
+    mutating func finishIfDone(_ number: UInt64, now: NIODeadline) -> [Action] {
+        guard let claim = self.claims[number], claim.awaited.isEmpty, claim.arrivals.values.allSatisfy(\.isDone) else {
+            return []
+        }
+        self.claims[number] = nil
+        if self.claimsByClient[claim.message.clientID] == number { self.claimsByClient[claim.message.clientID] = nil }
+        let givers = claim.arrivals.sorted { ($0.value.epoch, $0.key) > ($1.value.epoch, $1.key) }.map(\.key)
+        if !givers.isEmpty { self.storing[number] = givers }
+        var actions: [Action] = [.finish(number, givers: givers, claim.refusal)]
+        for held in claim.held { actions += self.onClaim(held.claim, from: held.from, now: now) }
+        return actions
+    }
+}

@@ -1,0 +1,91 @@
+package import NIOCore
+
+/// The giver's side.
+extension TakeoverCore {
+    mutating func onClaim(_ claim: TakeoverMessage.Claim, from peer: String, now: NIODeadline) -> [Action] {
+        if let number = self.claimsByClient[claim.clientID], let own = self.claims[number] {
+            if (own.message.epoch, self.name) > (claim.epoch, peer) {
+                return [.send(.answer(claim: claim.number, .refused, epoch: own.message.epoch), to: peer)]
+            }
+            // It waits for nothing that comes after it, so this waits for a bounded time.
+            self.claims[number]?.held.append((peer, claim))
+            return []
+        }
+        let key = ClaimKey(claimer: peer, number: claim.number)
+        self.departures[key] = Departure(claim: claim, deadline: now + self.settings.giveTimeout)
+        return [.fence(key, claim)]
+    }
+
+    /// The client of a claim was claimed for this node as well a moment ago.
+    package mutating func onRetry(
+        _ claim: TakeoverMessage.Claim,
+        from peer: String,
+        now: NIODeadline
+    ) -> [Action] {
+        // Of a peer that is gone nobody waits for an answer.
+        self.reachable(now).contains(peer) ? self.onClaim(claim, from: peer, now: now) : []
+    }
+
+    /// The broker has looked for the session.
+    package mutating func onFenced(_ key: ClaimKey, _ fenced: Fenced, now: NIODeadline) -> [Action] {
+        guard let departure = self.departures[key] else { return [] }
+        switch fenced {
+        case .none:
+            self.departures[key] = nil
+            return [.send(.answer(claim: key.number, .none, epoch: 0), to: key.claimer)]
+        case .claiming:
+            // The own claim may be waited for by the one at hand, so nobody must wait for the other here.
+            self.departures[key] = nil
+            return departure.isCancelled ? [] : [.retry(departure.claim, from: key.claimer)]
+        case .notAuthorized:
+            self.departures[key] = nil
+            return [.send(.answer(claim: key.number, .notAuthorized, epoch: 0), to: key.claimer)]
+        case .held(let epoch, let subscriptions):
+            guard !departure.isCancelled else {
+                self.departures[key] = nil
+                return [.takeBack(key)]
+            }
+            let publishers = self.reachable(now).union([self.name, key.claimer])
+            self.departures[key]?.phase = .offered
+            self.departures[key]?.awaitedMarks = publishers
+            self.departures[key]?.deadline = now + self.settings.giveTimeout
+            let parts = TakeoverMessage.parts(of: subscriptions)
+            return parts.enumerated().map { index, part in
+                .send(
+                    .subscriptions(claim: key.number, epoch: epoch, isLast: index == parts.count - 1, part),
+                    to: key.claimer
+                )
+            }
+        }
+    }
+
+    mutating func captureIfMarked(_ key: ClaimKey) -> [Action] {
+        guard let departure = self.departures[key], departure.phase == .offered, departure.awaitedMarks.isEmpty,
+            departure.markDeadline != nil
+        else { return [] }
+        self.departures[key]?.phase = .capturing
+        return [.capture(key)]
+    }
+
+    /// The session as it is, with all that came before the marks.
+    package mutating func onCaptured(_ key: ClaimKey, _ image: ByteBuffer, now: NIODeadline) -> [Action] {
+        guard self.departures[key]?.phase == .capturing else { return [] }
+        self.departures[key]?.phase = .sent
+        self.departures[key]?.deadline = now + self.settings.giveTimeout
+        let parts = TakeoverMessage.parts(of: image)
+        return parts.enumerated().map { index, part in
+            .send(.state(claim: key.number, isLast: index == parts.count - 1, part), to: key.claimer)
+        }
+    }
+
+    /// The session stays here after all.
+    mutating func cancel(_ key: ClaimKey) -> [Action] {
+        guard let departure = self.departures[key] else { return [] }
+        guard departure.phase != .fencing else {
+            self.departures[key]?.isCancelled = true
+            return []
+        }
+        self.departures[key] = nil
+        return [.takeBack(key)]
+    }
+}

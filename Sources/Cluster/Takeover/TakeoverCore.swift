@@ -1,0 +1,314 @@
+package import NIOCore
+
+/// Decides which node has a client's session, and brings it there.
+///
+/// There is no table of all clients. A node to which a client connects *claims* its session from all nodes it is linked
+/// to, and connects the client when all have answered. Who has the session, the *giver*, ends the old connection and
+/// says what it is subscribed to; the *claimer* subscribes in its place. Now both get the same messages, until every node
+/// has put a *mark* at one place into what it sends to the two of them: what comes before it is the giver's, what follows
+/// the claimer's. When the giver has all marks it sends the session as it is then. It keeps it, with all that comes for it
+/// meanwhile, until the claimer says that it is stored; if the claimer is lost before, the giver takes it back.
+///
+/// Claims that cross are ordered by their epoch, then by the name of the node: the higher one wins, the other connection
+/// is refused. A session that is settled gives way to every claim, as it does between two connections of one node.
+///
+/// A value without IO or clock: each input returns what is to be done, in this order.
+package struct TakeoverCore: Sendable {
+    package struct Settings: Hashable, Sendable {
+        /// How long a claimer waits for linked nodes that do not answer.
+        package var answerTimeout = TimeAmount.seconds(1)
+        /// How long marks are waited for.
+        package var markTimeout = TimeAmount.seconds(1)
+        /// How long a claimer waits for the next part of a session.
+        package var partTimeout = TimeAmount.seconds(5)
+        /// How long a giver keeps a session that it hears nothing about from a node that is alive.
+        package var giveTimeout = TimeAmount.seconds(60)
+
+        package init() {}
+    }
+
+    /// Why a client is not connected.
+    package enum Refusal: Hashable, Sendable {
+        /// The client has connected to another node at the same time.
+        case superseded
+        case notAuthorized
+        /// Its session is at a node that does not hand it over.
+        case unavailable
+    }
+
+    /// What the broker of this node found out about a session that is claimed.
+    package enum Fenced: Hashable, Sendable {
+        case none
+        /// Its client is about to be claimed for this node, or is.
+        case claiming
+        case notAuthorized
+        case held(epoch: UInt64, subscriptions: ByteBuffer)
+    }
+
+    package enum Action: Hashable, Sendable {
+        case send(TakeoverMessage, to: String)
+        /// A peer's epoch: own ones are to be above it.
+        case observe(epoch: UInt64)
+        // At the giver.
+        /// Find the session and end its connection; `onFenced` follows.
+        case fence(ClaimKey, TakeoverMessage.Claim)
+        /// Call `onRetry` a moment later.
+        case retry(TakeoverMessage.Claim, from: String)
+        case markDeparting(ClaimKey, origin: String)
+        /// Make an image of the session when all before the marks is in it; `onCaptured` follows.
+        case capture(ClaimKey)
+        case forget(ClaimKey)
+        case takeBack(ClaimKey)
+        // At any node.
+        /// `onQuiesced` is to follow when this node's publishers see the claimer's routes, and what they published before
+        /// has come to the links: the table of `claimer` up to a number, or the own one.
+        case quiesce(ClaimKey, giver: String, tableSequence: UInt64)
+        // At the claimer.
+        /// Subscribe in the giver's place; `onInstalled` follows.
+        case install(UInt64, giver: String, ByteBuffer)
+        case markArriving(UInt64, giver: String, origin: String)
+        /// A part of the session; `onWhole` follows the last.
+        case absorb(UInt64, giver: String, ByteBuffer, isLast: Bool)
+        case abandon(UInt64, giver: String)
+        /// Connect the client or refuse it; `onStored` follows when what came is stored.
+        case finish(UInt64, givers: [String], Refusal?)
+    }
+
+    struct Claim: Sendable {
+        var message: TakeoverMessage.Claim
+        /// Linked nodes that have not answered.
+        var awaited: Set<String>
+        var deadline: NIODeadline
+        var arrivals: [String: Arrival] = [:]
+        var refusal: Refusal?
+        /// Higher claims of other nodes, which come after it.
+        var held: [(from: String, claim: TakeoverMessage.Claim)] = []
+    }
+
+    /// A session on its way here.
+    struct Arrival: Sendable {
+        var epoch: UInt64
+        var subscriptions = ByteBuffer()
+        /// Nil until the routes are there.
+        var awaitedMarks: Set<String>?
+        var tableSequence: UInt64 = 0
+        var isWhole = false
+        var deadline: NIODeadline
+
+        var isDone: Bool { self.isWhole && self.awaitedMarks?.isEmpty == true }
+    }
+
+    /// A session on its way to another node.
+    struct Departure: Sendable {
+        enum Phase {
+            case fencing
+            case offered
+            case capturing
+            case sent
+        }
+
+        let claim: TakeoverMessage.Claim
+        var phase = Phase.fencing
+        var isCancelled = false
+        var awaitedMarks: Set<String> = []
+        /// Nil until the claimer's cut has come.
+        var markDeadline: NIODeadline?
+        var deadline: NIODeadline
+    }
+
+    let name: String
+    let settings: Settings
+    /// Peers that this node has a link to.
+    var linked: Set<String> = []
+    var claims: [UInt64: Claim] = [:]
+    /// Claims that wait for answers, by client.
+    var claimsByClient: [String: UInt64] = [:]
+    /// Claims that are finished and whose sessions are not yet stored: by number, the nodes that wait to hear it.
+    var storing: [UInt64: [String]] = [:]
+    var departures: [ClaimKey: Departure] = [:]
+    /// Since when peers have no link that had one.
+    private var downSince: [String: NIODeadline] = [:]
+    private var lastNumber: UInt64 = 0
+
+    package init(name: String, settings: Settings = Settings()) {
+        self.name = name
+        self.settings = settings
+    }
+
+    /// Sessions that are on their way.
+    package var movingCount: Int { self.claims.count + self.departures.count }
+
+    // MARK: Peers
+
+    package mutating func onLinkUp(_ peer: String) -> [Action] {
+        self.downSince[peer] = nil
+        guard self.linked.insert(peer).inserted else { return [] }
+        // It publishes too, so its mark is needed.
+        for (key, departure) in self.departures where departure.phase == .offered {
+            self.departures[key]?.awaitedMarks.insert(peer)
+        }
+        var actions: [Action] = []
+        for number in self.claims.keys.sorted() {
+            for (giver, arrival) in self.claims[number]?.arrivals.sorted(by: { $0.key < $1.key }) ?? [] {
+                guard arrival.awaitedMarks != nil, !arrival.isWhole, giver != peer else { continue }
+                self.claims[number]?.arrivals[giver]?.awaitedMarks?.insert(peer)
+                actions.append(.send(Self.cut(number, giver, arrival), to: peer))
+            }
+        }
+        return actions
+    }
+
+    static func cut(_ number: UInt64, _ giver: String, _ arrival: Arrival) -> TakeoverMessage {
+        .cut(claim: number, giver: giver, tableSequence: arrival.tableSequence)
+    }
+
+    /// What was sent and not acknowledged will be sent again, unless the peer is declared gone.
+    package mutating func onLinkDown(_ peer: String, now: NIODeadline) {
+        if self.linked.remove(peer) != nil { self.downSince[peer] = now }
+    }
+
+    /// Peers that answer, most likely: a link that breaks is made again at once where it can be.
+    func reachable(_ now: NIODeadline) -> Set<String> {
+        self.downSince.reduce(into: self.linked) { reachable, down in
+            if now - down.value < self.settings.answerTimeout { reachable.insert(down.key) }
+        }
+    }
+
+    /// The peer is gone with all that was under way to it.
+    package mutating func onPeerGone(_ peer: String, now: NIODeadline) -> [Action] {
+        self.linked.remove(peer)
+        self.downSince[peer] = nil
+        var actions: [Action] = []
+        for key in self.departures.keys.sorted(by: ClaimKey.order) {
+            if key.claimer == peer {
+                actions += self.cancel(key)
+            } else {
+                self.departures[key]?.awaitedMarks.remove(peer)
+                actions += self.captureIfMarked(key)
+            }
+        }
+        for number in self.claims.keys.sorted() {
+            self.claims[number]?.held.removeAll { $0.from == peer }
+            self.claims[number]?.awaited.remove(peer)
+            if let arrival = self.claims[number]?.arrivals[peer], !arrival.isWhole {
+                // Its owner died with it.
+                actions += self.drop(number, peer)
+            }
+            for giver in self.claims[number].map({ $0.arrivals.keys.sorted() }) ?? [] {
+                self.claims[number]?.arrivals[giver]?.awaitedMarks?.remove(peer)
+            }
+            actions += self.finishIfDone(number, now: now)
+        }
+        return actions
+    }
+
+    // MARK: Messages
+
+    package mutating func onMessage(
+        _ message: TakeoverMessage,
+        from peer: String,
+        now: NIODeadline
+    ) -> [Action] {
+        switch message {
+        case .claim(let claim):
+            return [.observe(epoch: claim.epoch)] + self.onClaim(claim, from: peer, now: now)
+        case .answer(let number, let verdict, let epoch):
+            return [.observe(epoch: epoch)] + self.onAnswer(number, verdict, from: peer, now: now)
+        case .subscriptions(let number, let epoch, let isLast, let part):
+            return [.observe(epoch: epoch)]
+                + self.onSubscriptions(number, epoch: epoch, part, isLast: isLast, from: peer, now: now)
+        case .cut(let number, let giver, let tableSequence):
+            let key = ClaimKey(claimer: peer, number: number)
+            if giver == self.name { self.departures[key]?.markDeadline = now + self.settings.markTimeout }
+            return [.quiesce(key, giver: giver, tableSequence: tableSequence)]
+        case .mark(let key, let giver):
+            return self.onMark(key, giver: giver, origin: peer, now: now)
+        case .state(let number, let isLast, let part):
+            guard self.claims[number]?.arrivals[peer]?.awaitedMarks != nil else { return [] }
+            self.claims[number]?.arrivals[peer]?.deadline = now + self.settings.partTimeout
+            return [.absorb(number, giver: peer, part, isLast: isLast)]
+        case .taken(let number):
+            let key = ClaimKey(claimer: peer, number: number)
+            guard self.departures[key]?.phase == .sent else { return [] }
+            self.departures[key] = nil
+            return [.forget(key)]
+        case .cancelled(let number):
+            return self.cancel(ClaimKey(claimer: peer, number: number))
+        }
+    }
+
+    /// The place of a mark: what this node publishes from now on is the claimer's to take.
+    package mutating func onQuiesced(_ key: ClaimKey, giver: String, now: NIODeadline) -> [Action] {
+        var actions: [Action] = []
+        for peer in [giver, key.claimer] where peer != self.name {
+            actions.append(.send(.mark(key, giver: giver), to: peer))
+        }
+        // The own session must not take what follows; so before anything else happens.
+        return actions + self.onMark(key, giver: giver, origin: self.name, now: now)
+    }
+
+    private mutating func onMark(
+        _ key: ClaimKey,
+        giver: String,
+        origin: String,
+        now: NIODeadline
+    ) -> [Action] {
+        var actions: [Action] = []
+        if giver == self.name, let departure = self.departures[key], departure.phase != .fencing {
+            actions.append(.markDeparting(key, origin: origin))
+            self.departures[key]?.awaitedMarks.remove(origin)
+            actions += self.captureIfMarked(key)
+        }
+        if key.claimer == self.name, self.claims[key.number]?.arrivals[giver] != nil {
+            actions.append(.markArriving(key.number, giver: giver, origin: origin))
+            self.claims[key.number]?.arrivals[giver]?.awaitedMarks?.remove(origin)
+            actions += self.finishIfDone(key.number, now: now)
+        }
+        return actions
+    }
+
+    mutating func nextNumber() -> UInt64 {
+        self.lastNumber += 1
+        return self.lastNumber
+    }
+
+    // MARK: Time
+
+    /// When `onTime` is to be called at the latest; nil if nothing is waited for.
+    package var nextDeadline: NIODeadline? {
+        var first: NIODeadline?
+        func note(_ deadline: NIODeadline) { first = min(first ?? deadline, deadline) }
+        for claim in self.claims.values {
+            if !claim.awaited.isEmpty { note(claim.deadline) }
+            for arrival in claim.arrivals.values where !arrival.isDone { note(arrival.deadline) }
+        }
+        for departure in self.departures.values {
+            note(departure.deadline)
+            if departure.phase == .offered, let deadline = departure.markDeadline { note(deadline) }
+        }
+        return first
+    }
+
+    package mutating func onTime(_ now: NIODeadline) -> [Action] {
+        var actions: [Action] = []
+        for key in self.departures.keys.sorted(by: ClaimKey.order) {
+            guard let departure = self.departures[key] else { continue }
+            if departure.phase == .offered, let deadline = departure.markDeadline, deadline <= now {
+                self.departures[key]?.awaitedMarks = []
+                actions += self.captureIfMarked(key)
+            } else if departure.deadline <= now {
+                self.departures[key]?.deadline = now + self.settings.giveTimeout
+                actions += self.cancel(key)
+            }
+        }
+        for number in self.claims.keys.sorted() { actions += self.onTime(number, now) }
+        return actions
+    }
+}
+
+extension ClaimKey {
+    /// Some order, so that the same inputs give the same outputs.
+    static func order(_ left: ClaimKey, _ right: ClaimKey) -> Bool {
+        (left.claimer, left.number) < (right.claimer, right.number)
+    }
+}

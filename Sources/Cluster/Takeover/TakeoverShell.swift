@@ -1,0 +1,271 @@
+import LocalBroker
+import Logging
+import NIOCore
+import Protocol
+
+/// Carries out what `TakeoverCore` decides, with the broker and the links.
+///
+/// Owned by the link loop.
+final class TakeoverShell {
+    private struct Move: Hashable {
+        var number: UInt64
+        var giver: String
+    }
+
+    /// A mark that waits for a peer's table.
+    private struct Cut {
+        var key: ClaimKey
+        var giver: String
+        var tableSequence: UInt64
+    }
+
+    private static let retryDelay = TimeAmount.milliseconds(2)
+
+    private var core: TakeoverCore
+    private let broker: Broker
+    private let loop: any EventLoop
+    private let logger: Logger
+    unowned let hub: LinkHub
+    /// Calls back on the link loop when the own table has all changes that the broker has told of.
+    private let whenNoted: (@escaping @Sendable () -> Void) -> Void
+    private var slots: [String: PeerSlot] = [:]
+    private var tables: [String: UInt64] = [:]
+    private var cuts: [String: [Cut]] = [:]
+    private var claims: [UInt64: SessionClaim] = [:]
+    private var departing: [ClaimKey: DepartingSession] = [:]
+    private var arriving: [Move: ArrivingSession] = [:]
+    private var timer: (task: Scheduled<Void>, deadline: NIODeadline)?
+
+    init(
+        name: String,
+        broker: Broker,
+        hub: LinkHub,
+        logger: Logger,
+        whenNoted: @escaping (@escaping @Sendable () -> Void) -> Void
+    ) {
+        self.core = TakeoverCore(name: name)
+        self.broker = broker
+        self.loop = broker.linkLoop
+        self.hub = hub
+        self.logger = logger
+        self.whenNoted = whenNoted
+    }
+
+    // MARK: Inputs
+
+    func attached(peer: String, slot: PeerSlot) {
+        self.slots[peer] = slot
+        self.tables[peer] = 0
+    }
+
+    func detached(peer: String) {
+        self.slots[peer] = nil
+        self.tables[peer] = nil
+        self.cuts[peer] = nil
+        self.carryOut(self.core.onPeerGone(peer, now: .now()))
+    }
+
+    func linkChanged(peer: String, isUp: Bool) {
+        if isUp { self.carryOut(self.core.onLinkUp(peer)) } else { self.core.onLinkDown(peer, now: .now()) }
+    }
+
+    func onControl(_ body: ByteBuffer, from peer: String) throws(LinkError) {
+        self.carryOut(self.core.onMessage(try TakeoverMessage.decode(body), from: peer, now: .now()))
+    }
+
+    /// What the peer subscribes to is known up to this number, and handed to the broker.
+    func tableAdvanced(peer: String, to sequence: UInt64) {
+        self.tables[peer] = sequence
+        guard let cuts = self.cuts.removeValue(forKey: peer) else { return }
+        for cut in cuts { self.quiesce(cut) }
+    }
+
+    /// A client waits.
+    func onClaim(_ claim: SessionClaim) {
+        let (number, actions) = self.core.onConnect(
+            clientID: claim.clientID,
+            userName: claim.userName,
+            discards: claim.discards,
+            epoch: claim.epoch,
+            now: .now()
+        )
+        self.claims[number] = claim
+        self.carryOut(actions)
+    }
+
+    // MARK: Actions
+
+    private func carryOut(_ actions: [TakeoverCore.Action]) {
+        for action in actions { self.carryOut(action) }
+        self.setTimer()
+    }
+
+    private func carryOut(_ action: TakeoverCore.Action) {
+        switch action {
+        case .send(let message, let peer):
+            self.hub.send(control: message.encode(), to: peer)
+        case .observe(let epoch):
+            self.broker.observeEpoch(epoch)
+        case .fence(let key, let claim):
+            self.fence(key, claim)
+        case .retry(let claim, let peer):
+            self.retry(claim, peer)
+        case .markDeparting(let key, let origin):
+            self.mark(origin) { self.departing[key]?.mark($0) }
+        case .capture(let key):
+            self.departing[key]?.capture { [weak self] image in
+                guard let self else { return }
+                self.carryOut(self.core.onCaptured(key, image, now: .now()))
+            }
+        case .forget(let key):
+            self.departing.removeValue(forKey: key)?.forget()
+        case .takeBack(let key):
+            self.logger.notice("a session stays here: its move came to nothing", metadata: ["peer": "\(key.claimer)"])
+            self.departing.removeValue(forKey: key)?.takeBack()
+        case .quiesce(let key, let giver, let tableSequence):
+            self.quiesce(Cut(key: key, giver: giver, tableSequence: tableSequence))
+        case .install(let number, let giver, let subscriptions):
+            self.install(Move(number: number, giver: giver), subscriptions)
+        case .markArriving(let number, let giver, let origin):
+            self.mark(origin) { self.arriving[Move(number: number, giver: giver)]?.mark($0) }
+        case .absorb(let number, let giver, let part, let isLast):
+            self.absorb(Move(number: number, giver: giver), part, isLast: isLast)
+        case .abandon(let number, let giver):
+            self.arriving.removeValue(forKey: Move(number: number, giver: giver))?.abandon()
+        case .finish(let number, let givers, let refusal):
+            self.finish(number, givers, refusal)
+        }
+    }
+
+    private func fence(_ key: ClaimKey, _ claim: TakeoverMessage.Claim) {
+        self.broker.fence(clientID: claim.clientID, userName: claim.userName, discards: claim.discards) {
+            [weak self] outcome in
+            guard let self else { return }
+            let fenced: TakeoverCore.Fenced
+            switch outcome {
+            case .none: fenced = .none
+            case .claiming: fenced = .claiming
+            case .notAuthorized: fenced = .notAuthorized
+            case .held(let session):
+                self.departing[key] = session
+                fenced = .held(epoch: session.epoch, subscriptions: session.subscriptions)
+            }
+            self.carryOut(self.core.onFenced(key, fenced, now: .now()))
+        }
+    }
+
+    private func retry(_ claim: TakeoverMessage.Claim, _ peer: String) {
+        let bound = NIOLoopBound(self, eventLoop: self.loop)
+        self.loop.scheduleTask(in: Self.retryDelay) {
+            bound.value.carryOut(bound.value.core.onRetry(claim, from: peer, now: .now()))
+        }
+    }
+
+    /// The name of this node stands for itself; of a peer that is gone no message comes any more.
+    private func mark(_ origin: String, _ body: (PeerSlot?) -> Void) {
+        if origin == self.hub.configuration.name {
+            body(nil)
+        } else if let slot = self.slots[origin] {
+            body(slot)
+        }
+    }
+
+    private func quiesce(_ cut: Cut) {
+        let claimer = cut.key.claimer
+        if claimer != self.hub.configuration.name {
+            guard let sequence = self.tables[claimer] else { return }
+            guard sequence >= cut.tableSequence else {
+                self.cuts[claimer, default: []].append(cut)
+                return
+            }
+        }
+        self.broker.whenRoutesQuiesced { [weak self] in
+            guard let self else { return }
+            self.carryOut(self.core.onQuiesced(cut.key, giver: cut.giver, now: .now()))
+        }
+    }
+
+    private func install(_ move: Move, _ subscriptions: ByteBuffer) {
+        guard let clientID = self.claims[move.number]?.clientID else { return }
+        let bound = NIOLoopBound(self, eventLoop: self.loop)
+        let whenNoted = NIOLoopBound(self.whenNoted, eventLoop: self.loop)
+        let loop = self.loop
+        self.arriving[move] = self.broker.receive(clientID: clientID, subscriptions: subscriptions) {
+            loop.execute { whenNoted.value { bound.value.onInstalled(move) } }
+        }
+        if self.arriving[move] == nil {
+            self.carryOut(self.core.onInstalled(move.number, giver: move.giver, tableSequence: nil, now: .now()))
+        }
+    }
+
+    /// On the link loop.
+    private func onInstalled(_ move: Move) {
+        let sequence = self.hub.ownTable.sequence
+        self.carryOut(self.core.onInstalled(move.number, giver: move.giver, tableSequence: sequence, now: .now()))
+    }
+
+    private func absorb(_ move: Move, _ part: ByteBuffer, isLast: Bool) {
+        guard let session = self.arriving[move] else { return }
+        let isReadable = session.add(part) && (!isLast || session.complete())
+        guard isLast || !isReadable else { return }
+        self.carryOut(self.core.onWhole(move.number, giver: move.giver, isReadable: isReadable, now: .now()))
+    }
+
+    private func finish(_ number: UInt64, _ givers: [String], _ refusal: TakeoverCore.Refusal?) {
+        guard let claim = self.claims.removeValue(forKey: number) else { return }
+        let arrived = givers.compactMap { self.arriving.removeValue(forKey: Move(number: number, giver: $0)) }
+        let bound = NIOLoopBound(self, eventLoop: self.loop)
+        let loop = self.loop
+        self.broker.finish(claim, arrived: arrived, refusal: refusal.map(ReasonCode.init)) {
+            guard !givers.isEmpty else { return }
+            loop.execute { bound.value.onStored(number) }
+        }
+    }
+
+    private func onStored(_ number: UInt64) {
+        self.carryOut(self.core.onStored(number))
+    }
+
+    // MARK: Time
+
+    private func setTimer() {
+        let deadline = self.core.nextDeadline
+        guard deadline != self.timer?.deadline else { return }
+        self.timer?.task.cancel()
+        self.timer = deadline.map { deadline in
+            let bound = NIOLoopBound(self, eventLoop: self.loop)
+            let task = self.loop.scheduleTask(deadline: deadline) {
+                bound.value.timer = nil
+                bound.value.carryOut(bound.value.core.onTime(.now()))
+            }
+            return (task, deadline)
+        }
+    }
+}
+
+@available(*, unavailable)
+extension TakeoverShell: Sendable {}
+
+extension ReasonCode {
+    fileprivate init(_ refusal: TakeoverCore.Refusal) {
+        switch refusal {
+        case .superseded, .unavailable: self = .serverBusy
+        case .notAuthorized: self = .notAuthorized
+        }
+    }
+}
+
+/// Hands the claims of clients on all loops to the link loop.
+final class ClaimDesk: SessionClaims {
+    private let loop: any EventLoop
+    private let shell: NIOLoopBound<TakeoverShell>
+
+    init(loop: any EventLoop, shell: NIOLoopBound<TakeoverShell>) {
+        self.loop = loop
+        self.shell = shell
+    }
+
+    func claim(_ claim: SessionClaim) {
+        self.loop.execute { self.shell.value.onClaim(claim) }
+    }
+}

@@ -1,0 +1,103 @@
+package import NIOCore
+package import Protocol
+import Synchronization
+
+/// What finds and fetches the sessions that clients of this broker have at other nodes.
+package protocol SessionClaims: Sendable {
+    /// A client has connected. Called on any loop; `Broker.finish` must follow on the link loop, within a bounded time.
+    func claim(_ claim: SessionClaim)
+}
+
+/// A client that has connected, and waits for what it has at other nodes.
+package struct SessionClaim: Sendable {
+    package let clientID: String
+    package let userName: String?
+    /// The client wants none of its old state. [MQTT-3.1.2-4]
+    package let discards: Bool
+    /// Orders the claims to one client's session: above all that this node has seen.
+    package let epoch: UInt64
+    /// Where the session goes on, and the filters it has routes for already.
+    let target: SubscriberID
+    let filters: Set<FilterKey>
+    /// Called on the target's shard.
+    let reply: @Sendable (Shard, ClaimReply) -> Void
+}
+
+/// What became of a claim.
+struct ClaimReply: Sendable {
+    /// What other nodes had, the newest first.
+    var states: [SessionState] = []
+    /// Why the client must not be connected.
+    var refusal: ReasonCode?
+    /// To be called when what came is stored here.
+    var onTaken: @Sendable () -> Void = {}
+}
+
+/// What a node answers that is asked for a client's session.
+package enum FenceOutcome {
+    /// Nothing is kept of it here, and nobody is connected any more.
+    case none
+    /// Its client has connected here too, and is about to claim it, or does: to be asked again soon.
+    case claiming
+    /// It is another user's.
+    case notAuthorized
+    /// It is here; its client is not connected any more.
+    case held(DepartingSession)
+}
+
+/// Moving sessions between nodes. For the link loop alone, unless it says otherwise.
+extension Broker {
+    /// Has clients that connect wait for what `claims` finds. Safe on any loop.
+    package func setSessionClaims(_ claims: any SessionClaims) {
+        self.shared.sessionClaims.withLock { $0 = claims }
+    }
+
+    /// Takes note of a peer's clock: claims and retained messages of this node come after it.
+    package func observeEpoch(_ epoch: UInt64) {
+        self.shared.observe(HybridTimestamp(rawValue: epoch), nowMilliseconds: BrokerShared.wallClock())
+    }
+
+    /// Ends the connection of a client that has connected to another node, and brings its session to the link loop.
+    package func fence(
+        clientID: String,
+        userName: String?,
+        discards: Bool,
+        done: @escaping (FenceOutcome) -> Void
+    ) {
+        self.linkShard.fence(ClientID(text: clientID), userName.map { UserName($0) }, discards: discards, done)
+    }
+
+    /// Makes place for a session that comes from another node: subscribes it to what it is subscribed to there.
+    ///
+    /// - Parameters:
+    ///   - subscriptions: as `DepartingSession.subscriptions` has them.
+    ///   - published: called on any loop, when publishes see the routes and the observer has been told of them.
+    /// - Returns: nil if they cannot be read.
+    package func receive(
+        clientID: String,
+        subscriptions: ByteBuffer,
+        published: @escaping @Sendable () -> Void
+    ) -> ArrivingSession? {
+        self.linkShard.receive(ClientID(text: clientID), subscriptions, published)
+    }
+
+    /// Calls `done` on the link loop, when all messages that were published without the routes known now have come to the
+    /// links and to the sessions of the link loop, or wait there in turn.
+    package func whenRoutesQuiesced(_ done: @escaping () -> Void) {
+        let bound = NIOLoopBound(done, eventLoop: self.linkLoop)
+        let mailbox = self.shared.mailboxes[Shard.linkShard]
+        self.shared.routes.apply([], quiesced: { mailbox.post(.command { _ in bound.value() }) })
+    }
+
+    /// The client may be connected, or not, with what has arrived.
+    ///
+    /// - Parameter onTaken: called on any loop, when what has arrived is stored.
+    package func finish(
+        _ claim: SessionClaim,
+        arrived: [ArrivingSession],
+        refusal: ReasonCode?,
+        onTaken: @escaping @Sendable () -> Void
+    ) {
+        self.linkShard.finish(claim, arrived[...], ClaimReply(refusal: refusal, onTaken: onTaken))
+    }
+}
