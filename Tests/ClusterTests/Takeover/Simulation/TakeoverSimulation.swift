@@ -12,6 +12,8 @@ final class TakeoverSimulation {
         case pauses
         /// Nodes die.
         case crashes
+        /// Nodes are out of reach of the others, who take them for dead, and come back.
+        case partitions
     }
 
     /// A message for one client.
@@ -163,6 +165,27 @@ final class TakeoverSimulation {
         }
     }
 
+    private func part(_ node: SimulatedNode) {
+        self.say("\(node.name) is cut off")
+        let others = self.nodes.filter { $0 !== node }
+        for other in others {
+            self.cut(node, other)
+            self.cut(other, node)
+        }
+        self.plan(in: 200...1_500) { [unowned self] in
+            self.say("\(node.name) is back")
+            for other in others {
+                node.meet(other.name)
+                other.meet(node.name)
+            }
+        }
+    }
+
+    private func cut(_ from: SimulatedNode, _ to: SimulatedNode) {
+        for kind in ["messages", "table"] { self.link(kind, from: from.name, to: to.name).generation += 1 }
+        from.peerGone(to.name)
+    }
+
     // MARK: A run
 
     /// - Returns: what is wrong; nil if all is well.
@@ -193,19 +216,31 @@ final class TakeoverSimulation {
         if let stuck = self.living.first(where: { $0.core.movingCount > 0 || $0.isBusy }) {
             return "\(stuck.name) still moves sessions"
         }
+        if self.weather == .partitions,
+            let double = self.clients.indices.first(where: { client in
+                self.nodes.count { $0.holds(client) } > 1
+            })
+        {
+            return "client \(double) has sessions at several nodes"
+        }
         for client in self.clients.indices { self.connect(client, to: self.pick(self.living)) }
         self.run(until: self.now + 15_000_000_000)
         return self.judge()
     }
 
     private func planFaults() {
-        for _ in 0..<Int.random(in: 0...4, using: &self.generator) {
+        // Who is cut off is not to be linked again by the end of a pause.
+        let pauses = self.weather == .partitions ? 0 : Int.random(in: 0...4, using: &self.generator)
+        for _ in 0..<pauses {
             self.plan(in: 0...1_000) { [unowned self] in
                 let from = self.pick(self.living)
                 let to = self.pick(self.living)
                 guard from !== to else { return }
                 self.pause(from, to, milliseconds: self.weather == .pauses ? 10...3_000 : 1...200)
             }
+        }
+        if self.weather == .partitions {
+            self.plan(in: 0...1_000) { [unowned self] in self.part(self.pick(self.nodes)) }
         }
         guard self.weather == .crashes else { return }
         for _ in 0..<2 {
@@ -225,7 +260,7 @@ final class TakeoverSimulation {
             guard connected.count == 1 else {
                 return "client \(client) is connected to \(connected.map(\.name)) at the end"
             }
-            guard self.weather != .pauses else { continue }
+            guard self.weather == .calm || self.weather == .crashes else { continue }
             if let wrong = self.judge(client) { return "client \(client): \(wrong)" }
         }
         return nil
