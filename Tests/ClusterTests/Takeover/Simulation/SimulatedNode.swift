@@ -78,6 +78,7 @@ final class SimulatedNode {
     private var view: [Int: Set<String>] = [:]
     private let toShard = TakeoverSimulation.Channel()
     private let toLoop = TakeoverSimulation.Channel()
+    private let toTable = TakeoverSimulation.Channel()
     private var timer: NIODeadline?
 
     init(name: String, simulation: TakeoverSimulation) {
@@ -142,6 +143,11 @@ final class SimulatedNode {
         self.simulation.send(over: self.toLoop, 0...2) { [unowned self] in if self.isAlive { body(self) } }
     }
 
+    /// Changes of the own table are told in order.
+    private func inTable(_ body: @escaping (SimulatedNode) -> Void) {
+        self.simulation.send(over: self.toTable, 0...3) { [unowned self] in if self.isAlive { body(self) } }
+    }
+
     private func later(_ body: @escaping (SimulatedNode) -> Void) {
         self.simulation.plan(in: 0...3) { [unowned self] in if self.isAlive { body(self) } }
     }
@@ -192,7 +198,7 @@ final class SimulatedNode {
         let isInterested = self.interest[client, default: 0] > 0
         self.inShard { node in
             node.see(node.name, client, isInterested)
-            node.later { node in
+            node.inTable { node in
                 node.tableSequence += 1
                 let sequence = node.tableSequence
                 for peer in node.simulation.nodes where peer !== node {
@@ -332,6 +338,8 @@ final class SimulatedNode {
         case .forget(let key):
             guard let departing = self.departing.removeValue(forKey: key) else { return }
             self.changeInterest(departing.client, by: -1)
+            // Who has taken it may have died since.
+            self.simulation.noteLoss(departing.client)
             self.release(departing.session)
         case .takeBack(let key):
             guard let departing = self.departing.removeValue(forKey: key) else { return }

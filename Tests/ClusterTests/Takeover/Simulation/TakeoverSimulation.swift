@@ -25,7 +25,7 @@ final class TakeoverSimulation {
 
     struct Client {
         var received: [Message] = []
-        /// Some node that lives has had its session since it first connected.
+        /// All nodes that had its session have died.
         var isLost = false
         /// Several nodes have had a session of it at a time: its node was out of reach, or took it back from one that may have
         /// served the client.
@@ -147,12 +147,15 @@ final class TakeoverSimulation {
         }
     }
 
+    /// Somebody has a client's session no more.
+    func noteLoss(_ client: Int) {
+        if !self.living.contains(where: { $0.holds(client) }) { self.clients[client].isLost = true }
+    }
+
     private func crash(_ node: SimulatedNode) {
         self.say("\(node.name) dies")
         node.isAlive = false
-        for client in self.clients.indices where node.holds(client) {
-            if !self.living.contains(where: { $0.holds(client) }) { self.clients[client].isLost = true }
-        }
+        for client in self.clients.indices where node.holds(client) { self.noteLoss(client) }
         for peer in self.living {
             for kind in ["messages", "table"] {
                 self.link(kind, from: peer.name, to: node.name).generation += 1
