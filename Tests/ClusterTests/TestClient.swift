@@ -12,10 +12,16 @@ final class TestClient: Sendable {
         var retain: Bool
     }
 
+    struct Refusal: Error {
+        var code: UInt8?
+    }
+
     struct State {
         var messages: [Message] = []
         var isConnected = false
         var isSessionPresent = false
+        /// What CONNACK said.
+        var code: UInt8?
         var isClosed = false
         var subscriptions = 0
         /// Own publishes whose PUBACK or PUBCOMP came.
@@ -65,7 +71,7 @@ final class TestClient: Sendable {
         client.send(0x10, body)
         guard try await eventually({ client.state.withLock { $0.isConnected || $0.isClosed } }), client.isConnected
         else {
-            throw ChannelError.eof
+            throw Refusal(code: client.state.withLock { $0.code })
         }
         return client
     }
@@ -94,6 +100,9 @@ final class TestClient: Sendable {
     var isConnected: Bool { self.state.withLock { $0.isConnected && !$0.isClosed } }
     var isSessionPresent: Bool { self.state.withLock { $0.isSessionPresent } }
 
+    /// Without a copy of all of them.
+    var messageCount: Int { self.state.withLock { $0.messages.count } }
+
     var messages: [Message] { self.state.withLock { $0.messages } }
 
     private func nextPacketID() -> UInt16 {
@@ -118,6 +127,7 @@ final class TestClient: Sendable {
             let code = body.getInteger(at: body.readerIndex + 1, as: UInt8.self) ?? 0xFF
             self.state.withLock {
                 $0.isConnected = code == 0
+                $0.code = code
                 $0.isSessionPresent = flags & 1 == 1
             }
         case 9: self.state.withLock { $0.subscriptions += 1 }

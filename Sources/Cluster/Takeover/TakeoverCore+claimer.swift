@@ -32,6 +32,30 @@ extension TakeoverCore {
         return (message.number, sends + self.finishIfDone(message.number, now: now))
     }
 
+    /// A peer has a session of a client as well, and the one here is newer: it is claimed for the one here.
+    package mutating func onUnion(
+        clientID: String,
+        userName: String?,
+        epoch: UInt64,
+        from peer: String,
+        now: NIODeadline
+    ) -> (number: UInt64, actions: [Action]) {
+        let message = TakeoverMessage.Claim(
+            number: self.nextNumber(),
+            epoch: epoch,
+            discards: false,
+            clientID: clientID,
+            userName: userName
+        )
+        self.claims[message.number] = Claim(
+            message: message,
+            awaited: self.linked.intersection([peer]),
+            deadline: now + self.settings.answerTimeout
+        )
+        let sends: [Action] = self.linked.contains(peer) ? [.send(.claim(message), to: peer)] : []
+        return (message.number, sends + self.finishIfDone(message.number, now: now))
+    }
+
     mutating func onAnswer(
         _ number: UInt64,
         _ verdict: TakeoverMessage.Verdict,

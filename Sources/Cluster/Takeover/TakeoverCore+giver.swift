@@ -11,6 +11,14 @@ extension TakeoverCore {
             self.claims[number]?.held.append((peer, claim))
             return []
         }
+        if let (key, departure) = self.departures.first(where: { $0.value.claim.clientID == claim.clientID }) {
+            // The same where the session is on its way to somebody else: that one may wait for the node of this one.
+            if (departure.claim.epoch, key.claimer) > (claim.epoch, peer) {
+                return [.send(.answer(claim: claim.number, .refused, epoch: departure.claim.epoch), to: peer)]
+            }
+            self.departures[key]?.held.append((peer, claim))
+            return []
+        }
         let key = ClaimKey(claimer: peer, number: claim.number)
         self.departures[key] = Departure(claim: claim, deadline: now + self.settings.giveTimeout)
         return [.fence(key, claim)]
@@ -31,19 +39,17 @@ extension TakeoverCore {
         guard let departure = self.departures[key] else { return [] }
         switch fenced {
         case .none:
-            self.departures[key] = nil
-            return [.send(.answer(claim: key.number, .none, epoch: 0), to: key.claimer)]
+            return [.send(.answer(claim: key.number, .none, epoch: 0), to: key.claimer)] + self.end(key, now: now)
         case .claiming:
             // The own claim may be waited for by the one at hand, so nobody must wait for the other here.
-            self.departures[key] = nil
-            return departure.isCancelled ? [] : [.retry(departure.claim, from: key.claimer)]
+            let retry = Action.retry(departure.claim, from: key.claimer)
+            return (departure.isCancelled ? [] : [retry]) + self.end(key, now: now)
         case .notAuthorized:
-            self.departures[key] = nil
             return [.send(.answer(claim: key.number, .notAuthorized, epoch: 0), to: key.claimer)]
+                + self.end(key, now: now)
         case .held(let epoch, let subscriptions):
             guard !departure.isCancelled else {
-                self.departures[key] = nil
-                return [.takeBack(key)]
+                return [.takeBack(key)] + self.end(key, now: now)
             }
             let publishers = self.reachable(now).union([self.name, key.claimer])
             self.departures[key]?.phase = .offered
@@ -79,13 +85,18 @@ extension TakeoverCore {
     }
 
     /// The session stays here after all.
-    mutating func cancel(_ key: ClaimKey) -> [Action] {
+    mutating func cancel(_ key: ClaimKey, now: NIODeadline) -> [Action] {
         guard let departure = self.departures[key] else { return [] }
         guard departure.phase != .fencing else {
             self.departures[key]?.isCancelled = true
             return []
         }
-        self.departures[key] = nil
-        return [.takeBack(key)]
+        return [.takeBack(key)] + self.end(key, now: now)
+    }
+
+    /// The session is at the other node, or here again: the next may have it.
+    mutating func end(_ key: ClaimKey, now: NIODeadline) -> [Action] {
+        let held = self.departures.removeValue(forKey: key)?.held ?? []
+        return held.flatMap { self.onClaim($0.claim, from: $0.from, now: now) }
     }
 }

@@ -1,3 +1,4 @@
+package import LocalBroker
 package import NIOCore
 
 /// Decides which node has a client's session, and brings it there.
@@ -70,6 +71,10 @@ package struct TakeoverCore: Sendable {
         /// A part of the session; `onWhole` follows the last.
         case absorb(UInt64, giver: String, ByteBuffer, isLast: Bool)
         case abandon(UInt64, giver: String)
+        /// Tell the peer of all sessions here, by `owned` messages.
+        case tell(String)
+        /// Where the session here is newer than the peer's, `onUnion` is to follow.
+        case compare(HeldSession, peer: String)
         /// Connect the client or refuse it; `onStored` follows when what came is stored.
         case finish(UInt64, givers: [String], Refusal?)
     }
@@ -110,6 +115,8 @@ package struct TakeoverCore: Sendable {
         let claim: TakeoverMessage.Claim
         var phase = Phase.fencing
         var isCancelled = false
+        /// Higher claims of other nodes, which come after it.
+        var held: [(from: String, claim: TakeoverMessage.Claim)] = []
         var awaitedMarks: Set<String> = []
         /// Nil until the claimer's cut has come.
         var markDeadline: NIODeadline?
@@ -128,6 +135,8 @@ package struct TakeoverCore: Sendable {
     var departures: [ClaimKey: Departure] = [:]
     /// Since when peers have no link that had one.
     private var downSince: [String: NIODeadline] = [:]
+    /// Peers that know, since their link was made, which sessions are here.
+    private var told: Set<String> = []
     private var lastNumber: UInt64 = 0
 
     package init(name: String, settings: Settings = Settings()) {
@@ -140,14 +149,17 @@ package struct TakeoverCore: Sendable {
 
     // MARK: Peers
 
-    package mutating func onLinkUp(_ peer: String) -> [Action] {
-        self.downSince[peer] = nil
+    package mutating func onLinkUp(_ peer: String, now: NIODeadline) -> [Action] {
+        let downSince = self.downSince.removeValue(forKey: peer)
         guard self.linked.insert(peer).inserted else { return [] }
+        var actions: [Action] = []
+        // Who was not asked meanwhile may have a session that has been begun anew elsewhere.
+        let wasMissed = downSince.map { now - $0 >= self.settings.answerTimeout } == true
+        if self.told.insert(peer).inserted || wasMissed { actions.append(.tell(peer)) }
         // It publishes too, so its mark is needed.
         for (key, departure) in self.departures where departure.phase == .offered {
             self.departures[key]?.awaitedMarks.insert(peer)
         }
-        var actions: [Action] = []
         for number in self.claims.keys.sorted() {
             for (giver, arrival) in self.claims[number]?.arrivals.sorted(by: { $0.key < $1.key }) ?? [] {
                 guard arrival.awaitedMarks != nil, !arrival.isWhole, giver != peer else { continue }
@@ -178,11 +190,13 @@ package struct TakeoverCore: Sendable {
     package mutating func onPeerGone(_ peer: String, now: NIODeadline) -> [Action] {
         self.linked.remove(peer)
         self.downSince[peer] = nil
+        self.told.remove(peer)
         var actions: [Action] = []
         for key in self.departures.keys.sorted(by: ClaimKey.order) {
             if key.claimer == peer {
-                actions += self.cancel(key)
+                actions += self.cancel(key, now: now)
             } else {
+                self.departures[key]?.held.removeAll { $0.from == peer }
                 self.departures[key]?.awaitedMarks.remove(peer)
                 actions += self.captureIfMarked(key)
             }
@@ -230,10 +244,11 @@ package struct TakeoverCore: Sendable {
         case .taken(let number):
             let key = ClaimKey(claimer: peer, number: number)
             guard self.departures[key]?.phase == .sent else { return [] }
-            self.departures[key] = nil
-            return [.forget(key)]
+            return [.forget(key)] + self.end(key, now: now)
         case .cancelled(let number):
-            return self.cancel(ClaimKey(claimer: peer, number: number))
+            return self.cancel(ClaimKey(claimer: peer, number: number), now: now)
+        case .owned(let sessions):
+            return sessions.map { .compare($0, peer: peer) }
         }
     }
 
@@ -298,7 +313,7 @@ package struct TakeoverCore: Sendable {
                 actions += self.captureIfMarked(key)
             } else if departure.deadline <= now {
                 self.departures[key]?.deadline = now + self.settings.giveTimeout
-                actions += self.cancel(key)
+                actions += self.cancel(key, now: now)
             }
         }
         for number in self.claims.keys.sorted() { actions += self.onTime(number, now) }

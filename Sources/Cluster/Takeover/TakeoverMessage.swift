@@ -1,3 +1,4 @@
+package import LocalBroker
 package import NIOCore
 
 /// Names one claim in the whole cluster: who made it, and the number there.
@@ -58,6 +59,8 @@ package enum TakeoverMessage: Hashable, Sendable {
     case taken(claim: UInt64)
     /// The claimer does not want it.
     case cancelled(claim: UInt64)
+    /// Sessions that the sender has, told when a link is made: a node with a newer one claims what is there.
+    case owned([HeldSession])
 }
 
 extension TakeoverMessage {
@@ -73,6 +76,7 @@ extension TakeoverMessage {
         case state = 6
         case taken = 7
         case cancelled = 8
+        case owned = 9
     }
 
     // MARK: Writing
@@ -111,6 +115,12 @@ extension TakeoverMessage {
             body.write(Kind.taken.rawValue, claim)
         case .cancelled(let claim):
             body.write(Kind.cancelled.rawValue, claim)
+        case .owned(let sessions):
+            body.write(Kind.owned.rawValue, UInt64(sessions.count))
+            for session in sessions {
+                body.writeInteger(session.epoch)
+                body.writeText(session.clientID)
+            }
         }
         return body
     }
@@ -123,6 +133,13 @@ extension TakeoverMessage {
             parts.append(part)
         }
         return parts.isEmpty ? [bytes] : parts
+    }
+
+    /// Lists of some sessions each.
+    package static func owned(all sessions: [HeldSession]) -> [TakeoverMessage] {
+        stride(from: 0, to: sessions.count, by: 1_000).map {
+            .owned(Array(sessions[$0..<min($0 + 1_000, sessions.count)]))
+        }
     }
 
     // MARK: Reading
@@ -180,6 +197,16 @@ extension TakeoverMessage {
             return .taken(claim: claim)
         case .cancelled:
             return .cancelled(claim: claim)
+        case .owned:
+            guard claim <= UInt64(reader.remaining / 9) else {
+                throw LinkError(.malformed, "more sessions than there are bytes for")
+            }
+            var sessions: [HeldSession] = []
+            for _ in 0..<claim {
+                let epoch = try reader.integer(as: UInt64.self)
+                sessions.append(HeldSession(clientID: try reader.text(), epoch: epoch))
+            }
+            return .owned(sessions)
         }
     }
 }

@@ -66,7 +66,11 @@ final class TakeoverShell {
     }
 
     func linkChanged(peer: String, isUp: Bool) {
-        if isUp { self.carryOut(self.core.onLinkUp(peer)) } else { self.core.onLinkDown(peer, now: .now()) }
+        if isUp {
+            self.carryOut(self.core.onLinkUp(peer, now: .now()))
+        } else {
+            self.core.onLinkDown(peer, now: .now())
+        }
     }
 
     func onControl(_ body: ByteBuffer, from peer: String) throws(LinkError) {
@@ -132,6 +136,10 @@ final class TakeoverShell {
             self.absorb(Move(number: number, giver: giver), part, isLast: isLast)
         case .abandon(let number, let giver):
             self.arriving.removeValue(forKey: Move(number: number, giver: giver))?.abandon()
+        case .tell(let peer):
+            self.tell(peer)
+        case .compare(let session, let peer):
+            self.compare(session, peer)
         case .finish(let number, let givers, let refusal):
             self.finish(number, givers, refusal)
         }
@@ -159,6 +167,47 @@ final class TakeoverShell {
         self.loop.scheduleTask(in: Self.retryDelay) {
             bound.value.carryOut(bound.value.core.onRetry(claim, from: peer, now: .now()))
         }
+    }
+
+    private func tell(_ peer: String) {
+        let bound = NIOLoopBound(self, eventLoop: self.loop)
+        let loop = self.loop
+        let broker = self.broker
+        Task {
+            let messages = TakeoverMessage.owned(all: await broker.heldSessions())
+            loop.execute {
+                for message in messages { bound.value.hub.send(control: message.encode(), to: peer) }
+            }
+        }
+    }
+
+    private func compare(_ session: HeldSession, _ peer: String, tries: Int = 500) {
+        let name = self.hub.configuration.name
+        let bound = NIOLoopBound(self, eventLoop: self.loop)
+        self.broker.unite(session) { epoch in
+            (epoch, name) > (session.epoch, peer)
+        } done: { union in
+            switch union {
+            case .claim(let claim): bound.value.unite(claim, peer)
+            case .later:
+                guard tries > 0 else { return }
+                bound.eventLoop.scheduleTask(in: .milliseconds(10)) {
+                    bound.value.compare(session, peer, tries: tries - 1)
+                }
+            }
+        }
+    }
+
+    private func unite(_ claim: SessionClaim, _ peer: String) {
+        let (number, actions) = self.core.onUnion(
+            clientID: claim.clientID,
+            userName: claim.userName,
+            epoch: claim.epoch,
+            from: peer,
+            now: .now()
+        )
+        self.claims[number] = claim
+        self.carryOut(actions)
     }
 
     /// The name of this node stands for itself; of a peer that is gone no message comes any more.

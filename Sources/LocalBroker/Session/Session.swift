@@ -159,6 +159,8 @@ final class Session {
     var crossing: Crossing?
     /// It came from another node and nothing of it is stored here yet.
     var isUnstored = false
+    /// What the client has at another node is being fetched, while it is connected here.
+    var isUniting = false
     /// Requests to hand over that came while the session was itself arriving.
     var heldHandOvers: [HandOver] = []
     /// The last publish that reached this session, and where its receiver stands, to join overlapping subscriptions.

@@ -74,6 +74,11 @@ final class SessionDirectory: Sendable {
         }
     }
 
+    /// Who has the client's session.
+    func owner(of clientID: ClientID) -> Owner? {
+        self.state.withLock { $0.entries[clientID]?.owner }
+    }
+
     /// Forgets a session that has ended, unless somebody else has claimed it meanwhile.
     func release(_ clientID: ClientID, owner: Owner) {
         self.state.withLock { state in

@@ -169,6 +169,9 @@ extension Shard {
     ) {
         session.state.expirySeconds = request.expirySeconds
         session.state.userName = request.userName.map { UserName($0) }
+        if session.state.epoch == 0 {
+            session.state.epoch = self.shared.makeStamp(nowMilliseconds: self.nowMilliseconds).rawValue
+        }
         self.storeSession(session, disconnectedAt: 0)
         self.storeEarly(session)
         if let will = connection.will { self.storeWill(will, of: session) }
@@ -186,7 +189,7 @@ extension Shard {
             request.reply(nil)
             return
         }
-        guard session.phase == .present else {
+        guard session.phase == .present, !session.isUniting else {
             session.heldHandOvers.append(request)
             return
         }
@@ -281,7 +284,8 @@ extension Shard {
 
     private func forget(_ session: Session) {
         self.slots[Int(session.slot)] = nil
-        self.freeSlots.append(session.slot)
+        // Routes of what is being fetched for it may still come to name the slot.
+        if !session.isUniting { self.freeSlots.append(session.slot) }
         self.leavingSessions[session.owner.token] = nil
         if self.sessions[session.clientID] === session { self.sessions[session.clientID] = nil }
         // Who asked for it between its end and now gets nothing.

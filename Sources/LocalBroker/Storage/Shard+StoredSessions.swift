@@ -127,6 +127,8 @@ struct LoadedSession: Sendable {
         self.state.userName = stored.userName.map { UserName($0) }
         self.state.expirySeconds = stored.expirySeconds
         self.disconnectedAt = stored.disconnectedAt == 0 ? nowMilliseconds : stored.disconnectedAt
+        // Where its client was connected to the last it may be anywhere since: every other session is newer.
+        self.state.epoch = max(1, HybridTimestamp(milliseconds: stored.disconnectedAt).rawValue)
     }
 
     mutating func add(_ stored: Stored.Subscription) {

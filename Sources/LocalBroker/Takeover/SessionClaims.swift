@@ -23,6 +23,25 @@ package struct SessionClaim: Sendable {
     let reply: @Sendable (Shard, ClaimReply) -> Void
 }
 
+/// A session of this node, as others are told of it.
+package struct HeldSession: Hashable, Sendable {
+    package var clientID: String
+    package var epoch: UInt64
+
+    package init(clientID: String, epoch: UInt64) {
+        self.clientID = clientID
+        self.epoch = epoch
+    }
+}
+
+/// What is to be done about a session that another node has too.
+package enum Union: Sendable {
+    /// To be claimed for the one here.
+    case claim(SessionClaim)
+    /// The one here is on its way: to be asked again soon.
+    case later
+}
+
 /// What became of a claim.
 struct ClaimReply: Sendable {
     /// What other nodes had, the newest first.
@@ -55,6 +74,35 @@ extension Broker {
     /// Takes note of a peer's clock: claims and retained messages of this node come after it.
     package func observeEpoch(_ epoch: UInt64) {
         self.shared.observe(HybridTimestamp(rawValue: epoch), nowMilliseconds: BrokerShared.wallClock())
+    }
+
+    /// All sessions that are here, or about to be. Safe on any loop.
+    package func heldSessions() async -> [HeldSession] {
+        var all: [HeldSession] = []
+        for shard in self.shards {
+            // The only failure is a loop that is shut down, and then nobody asks any more.
+            all += (try? await shard.eventLoop.submit { shard.value.heldSessions }.get()) ?? []
+        }
+        return all
+    }
+
+    /// Another node has a session of a client as well. If the one here is newer, it is to be given what is there.
+    ///
+    /// - Parameter done: called on the link loop, unless nothing is to be done.
+    package func unite(
+        _ other: HeldSession,
+        isNewer: @escaping @Sendable (_ epoch: UInt64) -> Bool,
+        done: @escaping @Sendable (Union) -> Void
+    ) {
+        let clientID = ClientID(text: other.clientID)
+        guard let owner = self.shared.directory.owner(of: clientID) else { return }
+        let link = self.shared.mailboxes[Shard.linkShard]
+        self.shared.mailboxes[owner.shard].post(
+            .command { shard in
+                guard let union = shard.union(clientID, owner, isNewer: isNewer) else { return }
+                link.post(.command { _ in done(union) })
+            }
+        )
     }
 
     /// Ends the connection of a client that has connected to another node, and brings its session to the link loop.

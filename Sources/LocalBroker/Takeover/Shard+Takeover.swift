@@ -2,6 +2,32 @@ import NIOCore
 import Protocol
 import Synchronization
 
+extension Shard {
+    /// Holds a session that is newer than another node's until it has what is there. Its client stays connected.
+    func union(
+        _ clientID: ClientID,
+        _ owner: SessionDirectory.Owner,
+        isNewer: (_ epoch: UInt64) -> Bool
+    ) -> Union? {
+        guard let session = self.sessions[clientID], session.owner == owner, session.phase == .present,
+            !session.isUniting
+        else { return .later }
+        guard isNewer(session.state.epoch) else { return nil }
+        self.beginTick()
+        session.isUniting = true
+        let bound = NIOLoopBound(session, eventLoop: self.eventLoop)
+        let claim = SessionClaim(
+            clientID: clientID.text,
+            userName: session.state.userName?.text,
+            discards: false,
+            epoch: session.state.epoch,
+            target: session.subscriberID,
+            filters: Set(session.state.subscriptions.keys)
+        ) { shard, reply in shard.onUnited(bound.value, reply) }
+        return .claim(claim)
+    }
+}
+
 /// Sessions that move between nodes. All but `claimElsewhere` and what follows from it is for the link loop's shard.
 extension Shard {
     // MARK: Away
@@ -259,6 +285,39 @@ extension Shard {
             connection.refuse(reason, "a client was refused: its session at another node cannot be had")
         }
         self.judge(session, connection, request, isPresent: isFound, onTaken: reply.onTaken)
+    }
+
+    var heldSessions: [HeldSession] {
+        self.sessions.values.compactMap { session in
+            guard session.phase != .departing, session.crossing == nil else { return nil }
+            return HeldSession(clientID: session.clientID.text, epoch: session.state.epoch)
+        }
+    }
+
+    /// What another node had of a session is here, or it had nothing.
+    fileprivate func onUnited(_ session: Session, _ reply: ClaimReply) {
+        guard session.phase == .present, self.slots[Int(session.slot)] === session else {
+            // It has ended meanwhile, and the other node keeps what it has.
+            let from = session.subscriberID
+            session.wasSubscribed = true
+            let filters = reply.states.flatMap(\.subscriptions.keys)
+            return self.retire(session, filters.map { .unsubscribe(filter: $0.bytes, from) }) { $0.isUniting = false }
+        }
+        session.isUniting = false
+        for state in reply.states {
+            session.state.unite(state)
+            session.isUnstored = true
+        }
+        if !reply.states.isEmpty {
+            session.wasSubscribed = true
+            // The shared ones among what came have no client yet.
+            session.state.isAwayInGroups = true
+            self.setAwayInGroups(session, session.connection == nil)
+            self.storeEarly(session)
+            session.connection?.pump()
+        }
+        self.whenStored(session, reply.onTaken)
+        self.goOn(withHeldHandOversOf: session)
     }
 
     /// Puts a state that comes from elsewhere in place of what a session has, in front of what came for it meanwhile.

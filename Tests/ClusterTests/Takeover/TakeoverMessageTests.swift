@@ -1,3 +1,4 @@
+import LocalBroker
 import NIOCore
 import Testing
 
@@ -25,6 +26,10 @@ struct TakeoverMessageTests {
         (.state(claim: 3, isLast: false, ByteBuffer(bytes: [7])), "06 03 00 07"),
         (.taken(claim: 3), "07 03"),
         (.cancelled(claim: 3), "08 03"),
+        (
+            .owned([HeldSession(clientID: "ab", epoch: 9), HeldSession(clientID: "", epoch: 1)]),
+            "09 02 00 00 00 00 00 00 00 09 02 61 62 00 00 00 00 00 00 00 01 00"
+        ),
     ]
 
     @Test("Every message is written and read byte for byte as by hand", arguments: Self.all.indices)
@@ -34,7 +39,10 @@ struct TakeoverMessageTests {
         #expect(try TakeoverMessage.decode(ByteBuffer(hexadecimal: bytes)) == message)
     }
 
-    @Test("What is no message ends in a typed error", arguments: ["", "00 01", "09 01", "02 03 03", "06 03 02", "07"])
+    @Test(
+        "What is no message ends in a typed error",
+        arguments: ["", "00 01", "09 01", "02 03 03", "06 03 02", "07", "09 ff 7f"]
+    )
     func malformed(bytes: String) {
         #expect(throws: LinkError.self) { try TakeoverMessage.decode(ByteBuffer(hexadecimal: bytes)) }
     }

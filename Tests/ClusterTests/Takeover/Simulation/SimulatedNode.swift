@@ -1,3 +1,4 @@
+import LocalBroker
 import NIOCore
 
 @testable import Cluster
@@ -54,6 +55,8 @@ final class SimulatedNode {
         var connection: Int
         var session: Session
         var isPresent: Bool
+        /// The client is connected already.
+        var isUnion = false
     }
 
     let name: String
@@ -75,6 +78,7 @@ final class SimulatedNode {
     private var view: [Int: Set<String>] = [:]
     private let toShard = TakeoverSimulation.Channel()
     private let toLoop = TakeoverSimulation.Channel()
+    private let toTable = TakeoverSimulation.Channel()
     private var timer: NIODeadline?
 
     init(name: String, simulation: TakeoverSimulation) {
@@ -101,7 +105,18 @@ final class SimulatedNode {
     // MARK: Links
 
     func linkUp(_ peer: String) {
-        self.carryOut(self.core.onLinkUp(peer))
+        self.carryOut(self.core.onLinkUp(peer, now: self.simulation.deadline))
+    }
+
+    /// A peer that was gone, or unknown, is there.
+    func meet(_ peer: String) {
+        for (client, count) in self.interest.sorted(by: { $0.key < $1.key }) where count > 0 {
+            let sequence = self.tableSequence
+            self.send("table", to: peer) { [name = self.name] in $0.onTable(of: name, client, true, sequence) }
+        }
+        let sequence = self.tableSequence
+        self.send("table", to: peer) { [name = self.name] in $0.onTable(of: name, -1, false, sequence) }
+        self.linkUp(peer)
     }
 
     func peerGone(_ peer: String) {
@@ -126,6 +141,11 @@ final class SimulatedNode {
 
     private func inLoop(_ body: @escaping (SimulatedNode) -> Void) {
         self.simulation.send(over: self.toLoop, 0...2) { [unowned self] in if self.isAlive { body(self) } }
+    }
+
+    /// Changes of the own table are told in order.
+    private func inTable(_ body: @escaping (SimulatedNode) -> Void) {
+        self.simulation.send(over: self.toTable, 0...3) { [unowned self] in if self.isAlive { body(self) } }
     }
 
     private func later(_ body: @escaping (SimulatedNode) -> Void) {
@@ -178,7 +198,7 @@ final class SimulatedNode {
         let isInterested = self.interest[client, default: 0] > 0
         self.inShard { node in
             node.see(node.name, client, isInterested)
-            node.later { node in
+            node.inTable { node in
                 node.tableSequence += 1
                 let sequence = node.tableSequence
                 for peer in node.simulation.nodes where peer !== node {
@@ -253,6 +273,11 @@ final class SimulatedNode {
         let session = waiting.session
         let client = waiting.client
         session.isMoving = false
+        guard !waiting.isUnion else {
+            self.simulation.say("\(self.name): \(client) is united")
+            self.pump(client)
+            return self.release(session)
+        }
         self.simulation.say(
             "\(self.name): \(waiting.connection) \(refusal.map { "\($0)" } ?? "is served, \(isPresent)")"
         )
@@ -313,6 +338,8 @@ final class SimulatedNode {
         case .forget(let key):
             guard let departing = self.departing.removeValue(forKey: key) else { return }
             self.changeInterest(departing.client, by: -1)
+            // Who has taken it may have died since.
+            self.simulation.noteLoss(departing.client)
             self.release(departing.session)
         case .takeBack(let key):
             guard let departing = self.departing.removeValue(forKey: key) else { return }
@@ -331,8 +358,44 @@ final class SimulatedNode {
         case .abandon(let number, let giver):
             guard let arrived = self.arriving.removeValue(forKey: Move(number: number, giver: giver)) else { return }
             self.changeInterest(arrived.client, by: -1)
+        case .tell(let peer):
+            let all = self.sessions.sorted { $0.key < $1.key }
+            for message in TakeoverMessage.owned(
+                all: all.map { HeldSession(clientID: "\($0.key)", epoch: $0.value.epoch) }
+            ) {
+                let bytes = message.encode()
+                self.send("messages", to: peer) { [name = self.name] in $0.receive(bytes, from: name) }
+            }
+        case .compare(let held, let peer): self.compare(held, peer)
         case .finish(let number, let givers, let refusal): self.finish(number, givers, refusal)
         }
+    }
+
+    private func compare(_ held: HeldSession, _ peer: String, tries: Int = 500) {
+        guard let client = Int(held.clientID), let session = self.sessions[client] else { return }
+        guard !session.isMoving else {
+            guard tries > 0 else { return }
+            return self.simulation.plan(in: 10...10) { [unowned self] in
+                if self.isAlive { self.compare(held, peer, tries: tries - 1) }
+            }
+        }
+        guard (session.epoch, self.name) > (held.epoch, peer) else { return }
+        session.isMoving = true
+        let (number, actions) = self.core.onUnion(
+            clientID: held.clientID,
+            userName: nil,
+            epoch: session.epoch,
+            from: peer,
+            now: self.simulation.deadline
+        )
+        self.waiting[number] = Waiting(
+            client: client,
+            connection: session.connection ?? 0,
+            session: session,
+            isPresent: true,
+            isUnion: true
+        )
+        self.carryOut(actions)
     }
 
     private func receive(_ bytes: ByteBuffer, from peer: String) {

@@ -12,6 +12,8 @@ final class TakeoverSimulation {
         case pauses
         /// Nodes die.
         case crashes
+        /// Nodes are out of reach of the others, who take them for dead, and come back.
+        case partitions
     }
 
     /// A message for one client.
@@ -23,7 +25,7 @@ final class TakeoverSimulation {
 
     struct Client {
         var received: [Message] = []
-        /// Some node that lives has had its session since it first connected.
+        /// All nodes that had its session have died.
         var isLost = false
         /// Several nodes have had a session of it at a time: its node was out of reach, or took it back from one that may have
         /// served the client.
@@ -145,12 +147,15 @@ final class TakeoverSimulation {
         }
     }
 
+    /// Somebody has a client's session no more.
+    func noteLoss(_ client: Int) {
+        if !self.living.contains(where: { $0.holds(client) }) { self.clients[client].isLost = true }
+    }
+
     private func crash(_ node: SimulatedNode) {
         self.say("\(node.name) dies")
         node.isAlive = false
-        for client in self.clients.indices where node.holds(client) {
-            if !self.living.contains(where: { $0.holds(client) }) { self.clients[client].isLost = true }
-        }
+        for client in self.clients.indices where node.holds(client) { self.noteLoss(client) }
         for peer in self.living {
             for kind in ["messages", "table"] {
                 self.link(kind, from: peer.name, to: node.name).generation += 1
@@ -161,6 +166,27 @@ final class TakeoverSimulation {
                 if peer.isAlive { peer.peerGone(node.name) }
             }
         }
+    }
+
+    private func part(_ node: SimulatedNode) {
+        self.say("\(node.name) is cut off")
+        let others = self.nodes.filter { $0 !== node }
+        for other in others {
+            self.cut(node, other)
+            self.cut(other, node)
+        }
+        self.plan(in: 200...1_500) { [unowned self] in
+            self.say("\(node.name) is back")
+            for other in others {
+                node.meet(other.name)
+                other.meet(node.name)
+            }
+        }
+    }
+
+    private func cut(_ from: SimulatedNode, _ to: SimulatedNode) {
+        for kind in ["messages", "table"] { self.link(kind, from: from.name, to: to.name).generation += 1 }
+        from.peerGone(to.name)
     }
 
     // MARK: A run
@@ -193,19 +219,31 @@ final class TakeoverSimulation {
         if let stuck = self.living.first(where: { $0.core.movingCount > 0 || $0.isBusy }) {
             return "\(stuck.name) still moves sessions"
         }
+        if self.weather == .partitions,
+            let double = self.clients.indices.first(where: { client in
+                self.nodes.count { $0.holds(client) } > 1
+            })
+        {
+            return "client \(double) has sessions at several nodes"
+        }
         for client in self.clients.indices { self.connect(client, to: self.pick(self.living)) }
         self.run(until: self.now + 15_000_000_000)
         return self.judge()
     }
 
     private func planFaults() {
-        for _ in 0..<Int.random(in: 0...4, using: &self.generator) {
+        // Who is cut off is not to be linked again by the end of a pause.
+        let pauses = self.weather == .partitions ? 0 : Int.random(in: 0...4, using: &self.generator)
+        for _ in 0..<pauses {
             self.plan(in: 0...1_000) { [unowned self] in
                 let from = self.pick(self.living)
                 let to = self.pick(self.living)
                 guard from !== to else { return }
                 self.pause(from, to, milliseconds: self.weather == .pauses ? 10...3_000 : 1...200)
             }
+        }
+        if self.weather == .partitions {
+            self.plan(in: 0...1_000) { [unowned self] in self.part(self.pick(self.nodes)) }
         }
         guard self.weather == .crashes else { return }
         for _ in 0..<2 {
@@ -225,7 +263,7 @@ final class TakeoverSimulation {
             guard connected.count == 1 else {
                 return "client \(client) is connected to \(connected.map(\.name)) at the end"
             }
-            guard self.weather != .pauses else { continue }
+            guard self.weather == .calm || self.weather == .crashes else { continue }
             if let wrong = self.judge(client) { return "client \(client): \(wrong)" }
         }
         return nil

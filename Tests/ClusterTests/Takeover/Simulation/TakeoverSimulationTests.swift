@@ -19,19 +19,19 @@ struct TakeoverSimulationTests {
 
     private static var seeds: [UInt64] {
         if let only = Self.variable("DUNLIN_SIMULATION_SEED") { return [only] }
-        return Array(1...max(1, Self.variable("DUNLIN_SIMULATION_RUNS") ?? 150))
+        return Array(1...max(1, Self.variable("DUNLIN_SIMULATION_RUNS") ?? 100))
     }
 
     @Test(
         "One connection stays, nothing is lost or doubled, and each publisher's order is kept",
-        arguments: [TakeoverSimulation.Weather.calm, .pauses, .crashes]
+        arguments: [TakeoverSimulation.Weather.calm, .pauses, .crashes, .partitions]
     )
     func moves(weather: TakeoverSimulation.Weather) {
         var received = 0
         for seed in Self.seeds {
             let simulation = TakeoverSimulation(seed: seed, weather: weather)
             if let wrong = simulation.run() {
-                let story = simulation.story.suffix(150).joined(separator: "\n")
+                let story = simulation.story.suffix(400).joined(separator: "\n")
                 Issue.record("DUNLIN_SIMULATION_SEED=\(seed) (\(weather)): \(wrong)\n\(story)")
                 return
             }
