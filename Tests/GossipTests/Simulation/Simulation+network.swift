@@ -98,8 +98,11 @@ extension Simulation {
         }
         let there = self.weather.segment(isOpening: true, using: &self.generator)
         let back = self.weather.segment(isOpening: true, using: &self.generator)
+        // The opener gives up meanwhile and sends nothing; the other side waits for so long and no longer, too.
+        guard self.now + there + back < end else { return }
         if node.isUp {
             let message = self.weather.segment(isOpening: false, using: &self.generator)
+            guard message < node.instance.profile.streamTimeout else { return }
             self.agenda.add(self.now + there + back + message, .stream(stream))
         } else {
             self.agenda.add(self.now + there + back, .outcome(stream.opener, stream.id, .failure(.refused("closed"))))
