@@ -16,11 +16,13 @@ extension Instance {
 
     /// News were queued: they are told now, unless the last round was a moment ago. In a larger ring the moment is an
     /// interval, except where a node speaks for itself: one that gets to run only now and then would refute too late.
+    /// For the same reason it does not wait for what was just told of others.
     mutating func scheduleGossip() {
         let isSoon = self.isSmallRing || self.hasOwnBroadcast
         let distance = isSoon ? GossipProfile.roundDistance : self.profile.gossipInterval
-        let earliest = self.lastRound + distance
+        let earliest = (self.hasOwnBroadcast ? self.lastOwnRound : self.lastRound) + distance
         if earliest <= self.now {
+            if self.hasOwnBroadcast { self.lastOwnRound = self.now }
             self.gossip()
         } else {
             self.nextGossip = min(self.nextGossip ?? earliest, earliest)

@@ -77,6 +77,8 @@ struct Instance: Sendable {
     /// And it is about this node itself.
     var hasOwnBroadcast = false
     var lastRound = NIODeadline.uptimeNanoseconds(0)
+    /// The last that was begun for news of this node itself.
+    var lastOwnRound = NIODeadline.uptimeNanoseconds(0)
 
     var streams: [StreamID: StreamPurpose] = [:]
     var lastStream: UInt64 = 0

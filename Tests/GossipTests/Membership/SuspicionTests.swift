@@ -89,6 +89,30 @@ struct HoldUpTests {
         #expect(instance.suspicions["before"]?.start == self.start + (end - due))
         #expect(instance.suspicions["after"]?.start == end)
     }
+
+    @Test("Refutes at once, whatever it has just told of others, and at most every ten milliseconds")
+    func refutesAtOnce() throws {
+        let own = try #require(NodeAddress(bytes: [10, 0, 0, 1], port: 7_946))
+        var instance = Instance(
+            .init(name: "me", address: own, bootEpoch: 1, incarnation: 1, randomSeed: 1),
+            now: self.start
+        )
+        self.accused(&instance, "peer", at: self.start)
+        #expect(instance.lastRound == self.start)
+        let accuse = { (instance: inout Instance, milliseconds: Int64) in
+            let accusation = Accusation(incarnation: instance.incarnation, node: "me", from: "peer")
+            let packet = PacketCodec.encode([Message.suspect(accusation).encoded()], withCRC: false)
+            let directives = instance.onPacket(
+                packet,
+                from: self.address,
+                now: self.start + .milliseconds(milliseconds)
+            )
+            return directives.count { if case .send = $0 { true } else { false } }
+        }
+        #expect(accuse(&instance, 1) == 1)
+        #expect(accuse(&instance, 2) == 0)
+        #expect(instance.nextDeadline == self.start + .milliseconds(11))
+    }
 }
 
 @Suite("Suspicion of a member that refutes")
