@@ -156,6 +156,20 @@ struct BroadcastQueueTests {
         #expect(taken == [self.bytes(10, 2)])
     }
 
+    @Test("One of many is replaced where it is, however often each was sent")
+    func replaceOneOfMany() {
+        var queue = BroadcastQueue()
+        for index in 0..<60 {
+            queue.enqueue(.member("m\(index)"), self.bytes(10 + index % 7, UInt8(index)))
+            _ = queue.take(budget: 60, countMax: 3, transmissionsMax: 100)
+        }
+        for index in 0..<60 { queue.enqueue(.member("m\(index)"), self.bytes(10 + index % 5, UInt8(100 + index))) }
+        #expect(queue.count == 60)
+        let taken = queue.take(budget: 10_000, countMax: 99, transmissionsMax: 1)
+        #expect(taken.map { $0[0] }.sorted() == (100..<160).map { UInt8($0) })
+        #expect(queue.isEmpty && !queue.contains(.member("m7")))
+    }
+
     @Test("The least sent goes first, then the longest, then the newest; membership before intents")
     func order() {
         var queue = BroadcastQueue()
