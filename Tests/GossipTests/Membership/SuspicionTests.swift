@@ -170,6 +170,35 @@ struct BroadcastQueueTests {
         #expect(queue.isEmpty && !queue.contains(.member("m7")))
     }
 
+    @Test("Whatever is queued and taken, the order is that of a plain list that is sorted anew each time")
+    func model() {
+        struct Entry {
+            let name: Int
+            let bytes: [UInt8]
+            let number: Int
+            var transmissions = 0
+            var rank: (Int, Int, Int) { (self.transmissions, -self.bytes.count, -self.number) }
+        }
+        var generator = SeededGenerator(seed: 1)
+        var queue = BroadcastQueue()
+        var model: [Entry] = []
+        for number in 0..<4_000 {
+            let name = Int.random(in: 0..<40, using: &generator)
+            let bytes = self.bytes(Int.random(in: 10...30, using: &generator), UInt8(number & 0xff))
+            queue.enqueue(.member("m\(name)"), bytes)
+            model.removeAll { $0.name == name }
+            model.append(Entry(name: name, bytes: bytes, number: number))
+            guard number % 3 == 0 else { continue }
+            let countMax = Int.random(in: 1...6, using: &generator)
+            model.sort { $0.rank < $1.rank }
+            let taken = queue.take(budget: 10_000, countMax: countMax, transmissionsMax: 4)
+            #expect(taken == model.prefix(countMax).map(\.bytes))
+            for index in model.indices.prefix(countMax) { model[index].transmissions += 1 }
+            model.removeAll { $0.transmissions == 4 }
+            #expect(queue.count == model.count)
+        }
+    }
+
     @Test("The least sent goes first, then the longest, then the newest; membership before intents")
     func order() {
         var queue = BroadcastQueue()
