@@ -185,6 +185,19 @@ struct FaultTests {
         }
     }
 
+    @Test("With a tenth of the packets lost a leave is known to all within a second", arguments: [20, 99])
+    func leaveWithLoss(size: Int) {
+        for seed in Seeds.first(20) {
+            let simulation = Simulation(seed: seed)
+            simulation.settledRing(size + 1)
+            simulation.weather.loss = 0.1
+            simulation.leave(simulation.nodes[1])
+            simulation.run(atMost: .seconds(1))
+            let told = simulation.nodes.count { $0.count { $0.isLeft("n2") } == 1 }
+            #expect(told == size, "\(Seeds.replay(seed))")
+        }
+    }
+
     private static func agrees(_ simulation: Simulation, within amount: TimeAmount) -> Bool {
         simulation.run(until: { simulation.isConverged }, every: .milliseconds(20), atMost: amount)
     }
