@@ -79,7 +79,7 @@ extension Instance {
         self.transmit(parts, to: address, withCRC: parts.count > 1 && peer?.versions.takesCRC == true)
     }
 
-    private mutating func transmit(_ news: [[UInt8]], to peer: Peer) {
+    mutating func transmit(_ news: [[UInt8]], to peer: Peer) {
         let isAgent = peer.bootEpoch == nil
         self.transmit(isAgent ? self.wordsForAgents(news) : news, to: peer.address, withCRC: peer.versions.takesCRC)
     }

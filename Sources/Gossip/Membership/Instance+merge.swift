@@ -159,7 +159,9 @@ extension Instance {
 
     mutating func merge(suspect accusation: Accusation) {
         if accusation.node == self.name { return self.refute(accusation) }
-        guard var peer = self.peers[accusation.node], accusation.incarnation >= peer.incarnation else { return }
+        guard var peer = self.peers[accusation.node] else { return }
+        if peer.state == .left { return self.tellOfLeave(peer, accusation) }
+        guard accusation.incarnation >= peer.incarnation else { return }
         if accusation.incarnation == peer.incarnation, var suspicion = self.suspicions[peer.name] {
             guard suspicion.confirm(from: accusation.from) else { return }
             self.suspicions[peer.name] = suspicion
@@ -200,11 +202,33 @@ extension Instance {
 
     /// This node is said not to answer, or to be gone: it says otherwise, louder.
     private mutating func refute(_ accusation: Accusation) {
-        guard self.phase == .running, accusation.incarnation >= self.incarnation else { return }
-        self.statistics.refutations += 1
-        self.worsenHealth(by: 1)
-        self.notice(.selfAccused(by: accusation.from, incarnation: accusation.incarnation))
-        self.raiseIncarnation(above: accusation.incarnation)
+        guard self.phase == .running else { return }
+        if accusation.incarnation >= self.incarnation {
+            self.statistics.refutations += 1
+            self.worsenHealth(by: 1)
+            self.notice(.selfAccused(by: accusation.from, incarnation: accusation.incarnation))
+            self.raiseIncarnation(above: accusation.incarnation)
+            // A small ring is told at once, and with it the accuser.
+            if self.isSmallRing { return }
+        }
+        // Chance may leave the accuser out when this is told to a few at a time. One that speaks of an earlier
+        // incarnation has missed a refutation already, which nobody repeats.
+        self.correct(accusation.from, Message.alive(self.ownAlive))
+    }
+
+    /// Somebody suspects a member that has left. It has missed the leave, nobody will confirm its suspicion, and the
+    /// suspect cannot speak for itself any more.
+    private mutating func tellOfLeave(_ peer: Peer, _ accusation: Accusation) {
+        // While all are being told, the accuser will be as well.
+        guard accusation.incarnation <= peer.incarnation, !self.queue.contains(.member(peer.name)) else { return }
+        let word = Accusation(incarnation: peer.incarnation, node: peer.name, from: peer.name)
+        self.correct(accusation.from, Message.dead(word))
+    }
+
+    /// Tells an accuser alone what it has missed.
+    private mutating func correct(_ accuser: String, _ news: Message) {
+        guard let peer = self.peers[accuser], peer.isActive, self.corrections.take(self.now) else { return }
+        self.transmit([news.encoded()], to: peer)
     }
 
     mutating func expireSuspicions() {

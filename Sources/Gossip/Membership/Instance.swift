@@ -60,6 +60,8 @@ struct Instance: Sendable {
     private(set) var activeCount = 0
     private(set) var deadCount = 0
     var suspicions: [String: Suspicion] = [:]
+    /// Accusers that are told what they have missed.
+    var corrections = Allowance(most: 32)
     var probeList = ProbeList()
     var probes: [UInt32: Probe] = [:]
     var relays: [UInt32: Relay] = [:]

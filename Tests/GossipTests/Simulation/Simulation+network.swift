@@ -194,6 +194,10 @@ extension MembershipEvent {
         }
     }
 
+    func isSuspected(_ name: String) -> Bool {
+        if case .suspected(let member) = self { member.name == name } else { false }
+    }
+
     var isAnyFailure: Bool { if case .failed = self { true } else { false } }
     var isReplaced: Bool { if case .replaced = self { true } else { false } }
 }
