@@ -1,3 +1,4 @@
+import Gossip
 import NIOCore
 import Testing
 
@@ -60,6 +61,16 @@ struct DocumentationTests {
         var decoder = LinkFrameDecoder(frameBytesMax: 4_096)
         decoder.buffer = stream
         for frame in expected { #expect(try decoder.next() == frame) }
+    }
+
+    @Test("The secret of a link is derived as it says")
+    func secret() throws {
+        let section = try #require(try self.page().components(between: "## 10. Protection", and: nil))
+        let block = try #require(section.components(between: "```\n", and: "\n```"))
+        let key = try #require(KeyRing.Key(bytes: Array(0..<32)))
+        #expect(ByteBuffer(bytes: key.derived(for: LinkCredentials.purpose)).hexadecimal == block)
+        #expect(section.contains("`\(LinkCredentials.identity(of: key))`"))
+        #expect(section.contains("`\(LinkCredentials.purpose)` as info"))
     }
 
     @Test("The table of frames names every type and its number")

@@ -100,7 +100,8 @@ struct LinkQueueTests {
         var run = Run(generator: SeededGenerator(seed: UInt64(seed)))
         for _ in 0..<2_000 {
             try run.step()
-            #expect(run.sender.finished <= run.safe)
+            // An expectation each would take most of the time.
+            if run.sender.finished > run.safe { Issue.record("\(run.sender.finished) are finished, \(run.safe) safe") }
         }
         run.inFlight = run.isConnected ? run.inFlight : []
         try run.finish()

@@ -163,6 +163,7 @@ struct RunningNode: Sendable {
         _ name: String,
         epoch: UInt64 = 1,
         port: Int = 0,
+        log: LogLines? = nil,
         configure: @Sendable (inout LinkConfiguration) -> Void = { _ in }
     ) async throws -> RunningNode {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
@@ -173,8 +174,8 @@ struct RunningNode: Sendable {
         let final = configuration
         let (bound, address) = try await loop.flatSubmit {
             let node = LinkTestNode()
-            var logger = Logger(label: name)
-            logger.logLevel = .critical
+            var logger = log.map { log in Logger(label: name) { _ in log } } ?? Logger(label: name)
+            logger.logLevel = log == nil ? .critical : .info
             let hub = LinkHub(loop: loop, configuration: final, host: node, logger: logger)
             let bound = NIOLoopBound((node, hub), eventLoop: loop)
             return hub.listen(host: "127.0.0.1", port: port).map { (bound, $0) }

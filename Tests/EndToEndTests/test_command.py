@@ -221,8 +221,8 @@ def test_a_bad_flag_is_named_and_refused(arguments, culprit):
 def test_each_setting_that_does_not_take_every_text_says_what_it_takes():
     # These take what they are given, and of these others every text but none is a path.
     texts = {"jwt-user-claim", "jwt-audience", "jwt-issuer", "response-information", "ws-origin", "gossip-label"}
-    paths = {"config", "data", "gossip-key-file", "password-file", "acl-file", "jwt-secret-file", "jwt-key-file"}
-    paths |= {"tls-cert", "tls-key", "tls-ca"}
+    paths = {"config", "data", "cluster-key-file", "password-file", "acl-file", "jwt-secret-file", "jwt-key-file"}
+    paths |= {"tls-cert", "tls-key", "tls-ca", "link-tls-cert", "link-tls-key", "link-tls-ca"}
     for key, (value, _source) in settings(run("config")).items():
         if key not in texts:
             wrong = "" if key in paths else ", ?"

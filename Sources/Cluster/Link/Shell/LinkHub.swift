@@ -2,6 +2,7 @@ package import LocalBroker
 package import Logging
 package import NIOCore
 import NIOPosix
+import NIOSSL
 
 /// All links of one node: the acceptor, the links out, and what is known of each member.
 ///
@@ -20,6 +21,10 @@ package final class LinkHub {
     private var gone: [String: GonePeer] = [:]
     private var server: (any Channel)?
     private var incoming: [ObjectIdentifier: IncomingLink] = [:]
+    /// What connections begin with from now on.
+    var credentials: LinkCredentials
+    private var strangers: StrangerLimit
+    var failures = FailureLog()
     private var heartbeat: RepeatedTask?
     private var lastStream: UInt64 = 0
     /// Who waits for the peers to follow the own table.
@@ -46,6 +51,11 @@ package final class LinkHub {
     package init(loop: any EventLoop, configuration: LinkConfiguration, host: any LinkHost, logger: Logger) {
         self.loop = loop
         self.configuration = configuration
+        self.credentials = configuration.credentials
+        self.strangers = StrangerLimit(
+            most: configuration.strangersMax,
+            mostOfSource: configuration.strangersOfAddressMax
+        )
         self.host = host
         self.logger = logger
     }
@@ -75,19 +85,30 @@ package final class LinkHub {
     }
 
     private func onAccepted(_ channel: any Channel) throws {
-        guard self.configuration.allowsPublicAddresses || AddressRule.isPrivate(channel.remoteAddress)
-        else {
-            self.logger.warning(
-                "a link from a public address is refused: that needs a cluster key",
-                metadata: ["address": "\(channel.remoteAddress.map { "\($0)" } ?? "?")"]
+        guard !self.isStopping, let address = channel.remoteAddress else {
+            throw LinkError(.refused, "the node is stopping")
+        }
+        guard self.credentials.isProtected || AddressRule.isPrivate(address) else {
+            let error = LinkError(
+                .strangerAddress,
+                "links from public addresses need a key or certificates: set --cluster-key-file, the same on all nodes"
             )
-            throw LinkError(.strangerAddress, "links without a cluster key are for private addresses")
+            self.onFailure(error, peer: nil, address: address)
+            throw error
         }
-        guard !self.isStopping, self.incoming.count < self.peers.count + self.configuration.strangersMax else {
-            throw LinkError(.refused, "too many connections")
+        let source = StrangerLimit.Source(address)
+        let isOfMember = self.peers.values.contains { StrangerLimit.Source($0.outgoing.address) == source }
+        guard self.strangers.onOpened(source, isOfMember: isOfMember) else {
+            let error = LinkError(.refused, "too many connections at a time that have not said who they are")
+            self.onFailure(error, peer: nil, address: address)
+            throw error
         }
-        let link = IncomingLink(hub: self)
+        let link = IncomingLink(hub: self, source: source)
         self.incoming[ObjectIdentifier(link)] = link
+        if let context = self.credentials.called {
+            try channel.pipeline.syncOperations.addHandler(LinkOpeningHandler(link: link))
+            try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: context))
+        }
         try channel.pipeline.syncOperations.addHandler(link)
     }
 
@@ -296,19 +317,16 @@ package final class LinkHub {
         }
     }
 
-    func onIncomingClosed(_ link: IncomingLink) {
-        self.incoming[ObjectIdentifier(link)] = nil
+    /// The link is a member's, or closed: it is no stranger's any more.
+    func onIdentified(_ source: StrangerLimit.Source) {
+        self.strangers.onClosed(source)
     }
 
-    func onIncomingFailure(_ error: LinkError, peer: String?, address: SocketAddress?) {
-        let level: Logger.Level = error.code == .goodbye || error.code == .refused ? .debug : .warning
-        self.logger.log(
-            level: level,
-            "incoming link ended",
-            metadata: [
-                "peer": "\(peer ?? "?")", "address": "\(address.map { "\($0)" } ?? "?")", "reason": "\(error)",
-            ]
-        )
+    /// Connections of which it is not known yet who has opened them.
+    var strangerCount: Int { self.strangers.open }
+
+    func onIncomingClosed(_ link: IncomingLink) {
+        self.incoming[ObjectIdentifier(link)] = nil
     }
 
     // MARK: Time
