@@ -24,6 +24,8 @@ final class BrokerShared: Sendable {
     /// Peers that are attached; where there are none a retained message needs no copy for them.
     let peerCount = Atomic<Int>(0)
     let congestedPeers = CongestedPeers()
+    /// What share groups are spread over nodes by.
+    let nodeHashes = Mutex(ShareChooser.NodeHashes())
     /// Who is told of route changes, once there are peers.
     let observer = Mutex<(any BrokerObserver)?>(nil)
     /// Files that are read again when they change.

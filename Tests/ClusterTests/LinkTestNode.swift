@@ -20,6 +20,8 @@ final class LinkTestNode: LinkHost {
         var dead: [String] = []
         var congested: [Bool] = []
         var detached: [String] = []
+        /// How many bytes of messages for share groups of members that are gone are for others.
+        var redispatched = 0
         /// How many of the messages for each peer are done with.
         var finished: [String: UInt64] = [:]
         /// What was to be stored last.
@@ -89,6 +91,10 @@ final class LinkTestNode: LinkHost {
                 $0.routes[self.name] = nil
             }
         }
+    }
+
+    func redispatch(_ records: ByteBuffer) {
+        self.seen.withLock { $0.redispatched += records.readableBytes }
     }
 
     let seen = Mutex(Seen())

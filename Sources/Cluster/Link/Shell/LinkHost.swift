@@ -18,6 +18,11 @@ package protocol LinkHost: AnyObject {
     /// Retained messages this node may lack: for the store only, subscribers do not hear of them.
     func applyRetained(_ batch: RecordBatch, from peer: String)
 
+    /// Messages for share groups that a member has not taken, and that another one may get. Its routes are masked.
+    ///
+    /// - Parameter records: each preceded by its length.
+    func redispatch(_ records: ByteBuffer)
+
     /// The process of a member is dead for certain.
     func confirmDead(name: String, epoch: UInt64)
 }
