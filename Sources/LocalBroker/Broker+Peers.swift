@@ -47,7 +47,9 @@ extension Broker {
     /// is to have no routes but those of sessions that are kept. Nobody waits for it.
     package func setAway(_ peer: PeerOutlet, _ isAway: Bool) {
         peer.isAway = isAway
-        if isAway { peer.releaseAll() }
+        guard isAway else { return }
+        peer.releaseAll()
+        self.setLinked(peer.slot, true)
     }
 
     /// Some of a peer's subscriptions changed.
@@ -69,7 +71,12 @@ extension Broker {
 
     /// Says whether the link to a peer is full: clients whose QoS 1 and 2 messages it must carry are not read from meanwhile.
     package func setCongested(_ peer: PeerSlot, _ isCongested: Bool) {
-        self.shared.congestedPeers.set(peer, isCongested: isCongested)
+        self.shared.congestedPeers.set(peer, isCongested)
+    }
+
+    /// Says whether there is a link to a peer: without one its members of share groups come behind all others.
+    package func setLinked(_ peer: PeerSlot, _ isLinked: Bool) {
+        self.shared.unlinkedPeers.set(peer, !isLinked)
     }
 
     /// Delivers messages of a peer to this node's clients, and stores the retained ones.
@@ -131,7 +138,8 @@ extension Shard {
         guard let outlet = self.outlets[Int(slot)] else { return }
         outlet.releaseAll()
         self.outlets[Int(slot)] = nil
-        self.shared.congestedPeers.set(slot, isCongested: false)
+        self.shared.congestedPeers.set(slot, false)
+        self.shared.unlinkedPeers.set(slot, false)
         self.shared.peerCount.subtract(1, ordering: .relaxed)
         self.shared.routes.apply([.removePeer(Self.subscriberID(ofPeer: slot))])
     }

@@ -139,6 +139,13 @@ struct ClusterServiceTests {
         #expect(try await eventually { members[..<3].flatMap(received).count == 300 })
         #expect(Set(members[..<3].flatMap(received)).count == 300)
         #expect(abs(received(members[2]).count - 100) <= 3)
+        // A node that lives and cannot be linked to is passed over.
+        b.proxy.stop()
+        #expect(try await eventually { await a.cluster.statistics().contains { $0.peer == "b" && !$0.isUp } })
+        for number in 0..<50 { publisher.publish("t", "past b \(number)", qos: 2) }
+        #expect(
+            try await eventually { members[2].messages.count(where: { $0.payload.hasPrefix("past b") }) == 50 }
+        )
         // What was on its way to a node that dies goes to another one.
         await b.kill()
         for number in 0..<100 { publisher.publish("t", "late \(number)", qos: 1) }

@@ -150,8 +150,9 @@ struct LinkShellTests {
         let b = try await RunningNode.start("b")
         try await a.meet("b", at: b.address)
         try await b.meet("a", at: a.address)
-        #expect(try await a.wait { _, statistics in statistics.first?.isUp == true })
+        #expect(try await a.wait { seen, statistics in statistics.first?.isUp == true && seen.linked == ["b": true] })
         try await b.stop()
+        #expect(try await a.wait { seen, _ in seen.linked == ["b": false] })
         var records = ByteBuffer()
         TestRecord.append(qos: 2, groups: ["$share/g/t", "$share/h/t"], payload: [1], to: &records)
         let bytes = records.readableBytes

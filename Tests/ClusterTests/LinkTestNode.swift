@@ -19,6 +19,7 @@ final class LinkTestNode: LinkHost {
         var retained: [UInt64] = []
         var dead: [String] = []
         var congested: [Bool] = []
+        var linked: [String: Bool] = [:]
         var detached: [String] = []
         /// How many bytes of messages for share groups of members that are gone are for others.
         var redispatched = 0
@@ -75,6 +76,10 @@ final class LinkTestNode: LinkHost {
         func replaceRoutes(_ all: [TableChange]) {
             self.node.seen.withLock { $0.routes[self.name] = [:] }
             self.applyRoutes(all)
+        }
+
+        func linkChanged(isUp: Bool) {
+            self.node.seen.withLock { $0.linked[self.name] = isUp }
         }
 
         func congestionChanged(_ isCongested: Bool) {

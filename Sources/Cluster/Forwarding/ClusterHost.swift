@@ -127,6 +127,10 @@ private final class ClusterPeerHost: LinkPeerHost {
         self.broker.replacePeerRoutes(self.outlet.slot, all.map(RouteChange.init))
     }
 
+    func linkChanged(isUp: Bool) {
+        self.broker.setLinked(self.outlet.slot, isUp)
+    }
+
     func congestionChanged(_ isCongested: Bool) {
         self.broker.setCongested(self.outlet.slot, isCongested)
     }

@@ -77,4 +77,12 @@ package struct Route: Hashable, Sendable {
     /// Of a peer in a share group.
     var online: UInt32 { self.subscriptionIdentifier }
     var offline: OfflineMembers { OfflineMembers(rawValue: UInt8(truncatingIfNeeded: self.share)) ?? .none }
+
+    /// The same while there is no way to it.
+    var unreachable: Route {
+        var route = self
+        route.subscriptionIdentifier = 0
+        route.share = UInt16(OfflineMembers.unreachable.rawValue)
+        return route
+    }
 }

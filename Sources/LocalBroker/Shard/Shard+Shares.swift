@@ -6,8 +6,26 @@ import Synchronization
 extension Shard {
     /// Chooses who of a group gets the message at hand: a member, or a peer for one that it chooses.
     func chooseMember(ofGroup number: UInt32, _ question: ShareChooser.Question) -> Route? {
+        let members = self.reader.members(ofGroup: number)
+        guard !members.peers.isEmpty, self.shared.unlinkedPeers.isAny else {
+            return self.choose(members, ofGroup: number, question)
+        }
+        let unlinked = self.shared.unlinkedPeers
+        let peers = members.peers.map { unlinked.contains($0.subscriber.slot) ? $0.unreachable : $0 }
+        return peers.withUnsafeBufferPointer { peers in
+            var members = members
+            members.peers = peers
+            return self.choose(members, ofGroup: number, question)
+        }
+    }
+
+    private func choose(
+        _ members: ShareMembers,
+        ofGroup number: UInt32,
+        _ question: ShareChooser.Question
+    ) -> Route? {
         self.shareChooser.choose(
-            self.reader.members(ofGroup: number),
+            members,
             ofGroup: number,
             question,
             hashes: { self.shared.nodeHashes.withLock { $0 } },

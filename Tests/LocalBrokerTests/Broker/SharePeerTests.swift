@@ -161,6 +161,26 @@ struct SharePeerTests {
         }
     }
 
+    @Test("members of a peer without a link come behind all others, and get what nobody else can have")
+    func unlinked() async throws {
+        try await TestBroker.run { broker in
+            let peers = [try await broker.attachPeer("b"), try await broker.attachPeer("c")]
+            try await peers[0].join(self.group, online: 9)
+            try await peers[1].join(self.group, online: 0, offline: .waiting)
+            try await peers[0].setLinked(false)
+            try await self.publish(broker, "p")
+            #expect(try await eventually { try await peers[1].records().count == 3 })
+            try await peers[1].leave(self.group)
+            try await self.publish(broker, "q")
+            #expect(try await eventually { try await peers[0].records().count == 3 })
+            try await peers[1].join(self.group, online: 0, offline: .waiting)
+            try await peers[0].setLinked(true)
+            try await self.publish(broker, "r")
+            #expect(try await eventually { try await peers[0].records().count == 6 })
+            #expect(try await peers[1].records().count == 3)
+        }
+    }
+
     @Test(
         "members that wait: an own one, else a peer's; the publisher waits for a peer with a kept one",
         arguments: [true, false]

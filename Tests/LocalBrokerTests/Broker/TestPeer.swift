@@ -60,6 +60,10 @@ struct TestPeer: Sendable {
         }
     }
 
+    func setLinked(_ isLinked: Bool) async throws {
+        try await self.onLink { self.broker.setLinked(self.slot, isLinked) }
+    }
+
     func setCongested(_ isCongested: Bool) async throws {
         try await self.onLink { self.broker.setCongested(self.slot, isCongested) }
     }

@@ -46,6 +46,8 @@ package protocol LinkPeerHost: AnyObject {
     func onFinished(_ count: UInt64)
     func applyRoutes(_ changes: [TableChange])
     func replaceRoutes(_ all: [TableChange])
+    /// Whether there is a link to the peer. Until it is said there is one.
+    func linkChanged(isUp: Bool)
     /// Whether publishers of QoS 1 and 2 for this peer must be held back.
     func congestionChanged(_ isCongested: Bool)
     /// The member is gone and may come back: these routes alone are left, those of sessions that are kept there. What is

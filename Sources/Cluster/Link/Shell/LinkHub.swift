@@ -153,6 +153,7 @@ package final class LinkHub {
         let peerHost = gone?.host ?? self.host.attach(peer: name)
         peerHost.onPending = { [weak outgoing] in outgoing?.onPending() }
         peerHost.comeBack()
+        peerHost.linkChanged(isUp: false)
         let peer = LinkPeer(
             name: name,
             epoch: epoch,
@@ -204,7 +205,7 @@ package final class LinkHub {
     }
 
     /// What a member that is gone has not acknowledged and is for share groups.
-    private func takeShares(of sender: inout LinkSender, all: Bool) -> ByteBuffer {
+    func takeShares(of sender: inout LinkSender, all: Bool) -> ByteBuffer {
         do throws(LinkError) {
             return try sender.takeShares(all: all)
         } catch {
