@@ -67,7 +67,7 @@ let package = Package(
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
         .target(
             name: "Cluster",
-            dependencies: ["LocalBroker", "Protocol", "Gossip", "CZstd", nioCore, nioPosix, logging],
+            dependencies: ["LocalBroker", "Protocol", "Gossip", "CZstd", nioCore, nioPosix, nioSSL, logging],
             swiftSettings: settings
         ),
         .executableTarget(
@@ -99,7 +99,10 @@ let package = Package(
         ),
         .testTarget(
             name: "ClusterTests",
-            dependencies: ["Cluster", "LocalBroker", "Protocol", "Gossip", nioCore, nioPosix, nioEmbedded],
+            dependencies: [
+                "Cluster", "LocalBroker", "Protocol", "Gossip", nioCore, nioPosix, nioEmbedded, nioSSL, x509, swiftASN1,
+                crypto,
+            ],
             swiftSettings: settings
         ),
         .testTarget(

@@ -135,6 +135,11 @@ package final class ClusterService: Sendable {
         self.loop.execute { self.state.value.hub.finishFirstSync(false) }
     }
 
+    /// Puts other credentials in force: links that stand go on, those made from now on begin with these.
+    package func setCredentials(_ credentials: LinkCredentials) {
+        self.loop.execute { self.state.value.hub.credentials = credentials }
+    }
+
     // MARK: The ring
 
     /// Something changed in the ring. On any thread, in order.

@@ -44,8 +44,9 @@ struct NodeProcess {
         ProcessMemory.tuneAllocator(shards: self.options.limits.shards)
         // Also those that come while the node starts are kept, and the files read again when it has.
         let hangups = await UnixSignalsSequence(trapping: .sighup)
-        let keyFile = GossipKeyFile(self.options.cluster)
-        let keyRing = try keyFile?.readAtStart()
+        let security = ClusterSecurity(self.options.cluster)
+        let secrets = try security.readAtStart()
+        security.warnIfExpired(secrets.links, logger: self.logger)
         var configuration = self.options.brokerConfiguration
         configuration.name = self.options.cluster.name
         configuration.defaultName = self.name
@@ -58,14 +59,16 @@ struct NodeProcess {
             if case .number(let port) = self.options.addresses.linkPort, self.options.addresses.gossipPort != .off {
                 cluster = try await ClusterService.start(
                     broker: broker,
-                    configuration: self.cluster(port: port, bootEpoch: broker.identity.incarnation)
+                    configuration: self.cluster(port: port, bootEpoch: broker.identity.incarnation, secrets.links)
                 )
             }
             try await broker.bindListeners()
             if case .number(let port) = self.options.addresses.gossipPort {
-                let configuration = self.gossip(port, keyRing, keyFile, cluster: cluster, broker: broker)
-                ring = try await self.startGossip(configuration, cluster: cluster, broker: broker)
-                if let keyFile, let ring { self.watch(keyFile, of: ring, broker: broker) }
+                var configuration = self.gossip(port, secrets.keyRing, cluster: cluster, broker: broker)
+                configuration.changeKeys = security.changeKeys(cluster)
+                let started = try await self.startGossip(configuration, cluster: cluster, broker: broker)
+                ring = started
+                security.watch(broker, cluster: cluster, ring: started, logger: self.logger)
             }
             control = try await self.startControl(broker: broker, cluster: cluster, ring: ring)
         } catch {
@@ -81,7 +84,7 @@ struct NodeProcess {
     /// Without `--bind` every address, of both families where the host has both.
     private var bindHost: String { self.options.addresses.bind?.host ?? NodeOptions.anyAddress }
 
-    private func cluster(port: Int, bootEpoch: UInt64) -> ClusterConfiguration {
+    private func cluster(port: Int, bootEpoch: UInt64, _ credentials: LinkCredentials) -> ClusterConfiguration {
         var configuration = ClusterConfiguration(
             name: self.name,
             bootEpoch: bootEpoch,
@@ -89,6 +92,7 @@ struct NodeProcess {
         )
         configuration.bindHost = self.bindHost
         configuration.linkPort = port
+        configuration.links.credentials = credentials
         // What a client may publish here must fit through the links, with the record's own header.
         let frameBytesMax = max(configuration.links.frameBytesMax, self.options.limits.maxPacketSize + 64 * 1024)
         configuration.links.frameBytesMax = frameBytesMax
@@ -104,7 +108,6 @@ struct NodeProcess {
     private func gossip(
         _ port: Int,
         _ keyRing: KeyRing?,
-        _ keyFile: GossipKeyFile?,
         cluster: ClusterService?,
         broker: Broker
     ) -> GossipConfiguration {
@@ -113,7 +116,7 @@ struct NodeProcess {
         for settings in self.options.listenerSettings {
             tags[settings.name] = broker.address(ofListener: settings.name)?.port.map { "\($0)" }
         }
-        var configuration = GossipConfiguration(
+        return GossipConfiguration(
             name: self.name,
             bindAddress: self.options.addresses.bind?.host ?? "0.0.0.0",
             port: port,
@@ -130,8 +133,6 @@ struct NodeProcess {
             label: self.options.cluster.gossipLabel ?? "",
             logger: Logger(label: "dunlin.gossip")
         )
-        if let keyFile { configuration.changeKeys = { try keyFile.change($0) } }
-        return configuration
     }
 
     private func startGossip(
@@ -151,13 +152,6 @@ struct NodeProcess {
             GossipSection.systemFigures(members: await ring.members(), statistics: await ring.statistics())
         }
         return ring
-    }
-
-    private func watch(_ file: GossipKeyFile, of ring: GossipNode, broker: Broker) {
-        if file.isOpenToEveryone {
-            self.logger.warning("every user of this host may read the gossip keys", metadata: ["file": "\(file.path)"])
-        }
-        broker.watchFiles("gossip keys", [file.path]) { try file.read { try ring.setKeyRing($0) } }
     }
 
     private static func text(_ host: String?, _ port: Int?) -> String? {
@@ -280,6 +274,7 @@ enum NodeError: Error, CustomStringConvertible {
     case nameTaken(name: String, holder: String)
     case cannotUseFile(path: String, reason: String)
     case noControlSocket(reason: String)
+    case cannotSecureLinks(reason: String)
 
     /// A sentence that says what to do.
     var description: String {
@@ -287,6 +282,7 @@ enum NodeError: Error, CustomStringConvertible {
         case .nameTaken(let name, let holder):
             "the cluster has a live node named \(name) at \(holder) already; start this one with another --name"
         case .cannotUseFile(let path, let reason): "\(path) cannot be used: \(reason)"
+        case .cannotSecureLinks(let reason): "links cannot be secured: \(reason)"
         case .noControlSocket(let reason): "the control socket cannot be opened: \(reason)"
         }
     }

@@ -9,11 +9,12 @@ import Darwin
 #endif
 
 /// A relay between an opener and a node that can cut all its connections at any moment, with a reset and with the loss
-/// of whatever is on its way.
+/// of whatever is on its way. It keeps what it has relayed.
 final class CuttingProxy: Sendable {
     private let target: SocketAddress
     private let connections = Mutex<[any Channel]>([])
     private let server = Mutex<(any Channel)?>(nil)
+    private let relayed = Mutex<[UInt8]>([])
     private let group = MultiThreadedEventLoopGroup.singleton
 
     init(target: SocketAddress) {
@@ -28,8 +29,8 @@ final class CuttingProxy: Sendable {
                     .connect(to: self.target)
                     .flatMapThrowing { far in
                         self.connections.withLock { $0.append(far) }
-                        try channel.pipeline.syncOperations.addHandler(Relay(to: far))
-                        try far.pipeline.syncOperations.addHandler(Relay(to: channel))
+                        try channel.pipeline.syncOperations.addHandler(Relay(to: far, self))
+                        try far.pipeline.syncOperations.addHandler(Relay(to: channel, self))
                     }
             }
             .bind(host: "127.0.0.1", port: 0).get()
@@ -37,6 +38,14 @@ final class CuttingProxy: Sendable {
         guard let address = channel.localAddress else { throw ChannelError.unknownLocalAddress }
         return address
     }
+
+    /// Whether a text has gone through as it is, in either direction.
+    func hasSeen(_ text: String) -> Bool {
+        self.relayed.withLock { $0.contains(Array(text.utf8)) }
+    }
+
+    /// How many bytes have gone through.
+    var byteCount: Int { self.relayed.withLock { $0.count } }
 
     /// Resets every connection.
     func cut() {
@@ -60,13 +69,17 @@ final class CuttingProxy: Sendable {
     private final class Relay: ChannelInboundHandler {
         typealias InboundIn = ByteBuffer
         let far: any Channel
+        let proxy: CuttingProxy
 
-        init(to far: any Channel) {
+        init(to far: any Channel, _ proxy: CuttingProxy) {
             self.far = far
+            self.proxy = proxy
         }
 
         func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-            self.far.writeAndFlush(self.unwrapInboundIn(data), promise: nil)
+            let bytes = self.unwrapInboundIn(data)
+            self.proxy.relayed.withLock { $0 += bytes.readableBytesView }
+            self.far.writeAndFlush(bytes, promise: nil)
         }
 
         func channelInactive(context: ChannelHandlerContext) {

@@ -1,3 +1,4 @@
+import Gossip
 import NIOCore
 import Testing
 
@@ -33,6 +34,9 @@ struct DocumentationTests {
         let filter = Array("a/+".utf8)
         var records = ByteBuffer()
         TestRecord.append(topic: "a/b", qos: 1, payload: "hi!".utf8, to: &records)
+        let group = Array("$share/g/t".utf8)
+        var shared = ByteBuffer()
+        TestRecord.append(qos: 1, groups: ["$share/g/t"], payload: "hi!".utf8, to: &shared)
         let expected: [LinkFrame] = [
             .hello(
                 LinkHello(compressionOffered: 0, origin: "a", originEpoch: 1, target: "b", targetEpoch: 2, stream: 1)
@@ -42,6 +46,7 @@ struct DocumentationTests {
             ),
             .position(nextSequence: 1),
             .tableDelta(firstSequence: 1, changes: [TableChange(filter: filter, interest: 1)]),
+            .tableDelta(firstSequence: 2, changes: [TableChange(filter: group, interest: 1, members: 2)]),
             .publish(RecordBatch(count: 1, sequenced: 1, records: records)),
             .control(
                 TakeoverMessage.claim(
@@ -54,15 +59,17 @@ struct DocumentationTests {
                     )
                 ).encode()
             ),
+            .publish(RecordBatch(count: 1, sequenced: 1, records: shared)),
             .heartbeat(
                 LinkHeartbeat(
-                    sequence: 2,
-                    tableSequence: 1,
-                    tableDigest: TableDigest.hash(filter: filter, interest: 1),
+                    sequence: 3,
+                    tableSequence: 2,
+                    tableDigest: TableDigest.hash(filter: filter, interest: 1)
+                        ^ TableDigest.hash(filter: group, interest: 1, members: 2),
                     retainedDigest: 0
                 )
             ),
-            .acknowledgement(sequence: 2, tableSequence: 1),
+            .acknowledgement(sequence: 3, tableSequence: 2),
             .goodbye(.stopping),
         ]
         var encoded = ByteBuffer()
@@ -71,6 +78,16 @@ struct DocumentationTests {
         var decoder = LinkFrameDecoder(frameBytesMax: 4_096)
         decoder.buffer = stream
         for frame in expected { #expect(try decoder.next() == frame) }
+    }
+
+    @Test("The secret of a link is derived as it says")
+    func secret() throws {
+        let section = try #require(try self.page().components(between: "## 10. Protection", and: nil))
+        let block = try #require(section.components(between: "```\n", and: "\n```"))
+        let key = try #require(KeyRing.Key(bytes: Array(0..<32)))
+        #expect(ByteBuffer(bytes: key.derived(for: LinkCredentials.purpose)).hexadecimal == block)
+        #expect(section.contains("`\(LinkCredentials.identity(of: key))`"))
+        #expect(section.contains("`\(LinkCredentials.purpose)` as info"))
     }
 
     @Test("The table of frames names every type and its number")

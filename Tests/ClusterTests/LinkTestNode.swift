@@ -19,7 +19,10 @@ final class LinkTestNode: LinkHost {
         var retained: [UInt64] = []
         var dead: [String] = []
         var congested: [Bool] = []
+        var linked: [String: Bool] = [:]
         var detached: [String] = []
+        /// How many bytes of messages for share groups of members that are gone are for others.
+        var redispatched = 0
         /// How many of the messages for each peer are done with.
         var finished: [String: UInt64] = [:]
         /// What was to be stored last.
@@ -77,6 +80,10 @@ final class LinkTestNode: LinkHost {
             self.applyRoutes(all)
         }
 
+        func linkChanged(isUp: Bool) {
+            self.node.seen.withLock { $0.linked[self.name] = isUp }
+        }
+
         func congestionChanged(_ isCongested: Bool) {
             self.node.seen.withLock { $0.congested.append(isCongested) }
         }
@@ -91,6 +98,10 @@ final class LinkTestNode: LinkHost {
                 $0.routes[self.name] = nil
             }
         }
+    }
+
+    func redispatch(_ records: ByteBuffer) {
+        self.seen.withLock { $0.redispatched += records.readableBytes }
     }
 
     let seen = Mutex(Seen())
@@ -175,6 +186,7 @@ struct RunningNode: Sendable {
         _ name: String,
         epoch: UInt64 = 1,
         port: Int = 0,
+        log: LogLines? = nil,
         configure: @Sendable (inout LinkConfiguration) -> Void = { _ in }
     ) async throws -> RunningNode {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
@@ -185,8 +197,8 @@ struct RunningNode: Sendable {
         let final = configuration
         let (bound, address) = try await loop.flatSubmit {
             let node = LinkTestNode()
-            var logger = Logger(label: name)
-            logger.logLevel = .critical
+            var logger = log.map { log in Logger(label: name) { _ in log } } ?? Logger(label: name)
+            logger.logLevel = log == nil ? .critical : .info
             let hub = LinkHub(loop: loop, configuration: final, host: node, logger: logger)
             let bound = NIOLoopBound((node, hub), eventLoop: loop)
             return hub.listen(host: "127.0.0.1", port: port).map { (bound, $0) }

@@ -33,7 +33,7 @@ def settings(done):
 
 
 def flags_of(*command):
-    return set(re.findall(r"--[a-z][a-z-]+", run(*command, "--help").stdout))
+    return set(re.findall(r"--[a-z][a-z0-9-]+", run(*command, "--help").stdout))
 
 
 def test_the_ready_line_names_the_node_and_its_addresses(cluster):
@@ -64,7 +64,7 @@ def all_flags():
 def test_every_flag_is_documented_and_every_documented_flag_exists():
     flags = all_flags()
     documentation = (ROOT / "docs/configuration.md").read_text()
-    documented = set(re.findall(r"^\| `(--[a-z][a-z-]+)", documentation, re.MULTILINE))
+    documented = set(re.findall(r"^\| `(--[a-z][a-z0-9-]+)", documentation, re.MULTILINE))
     # What takes back a yes is described once for all.
     assert flags - {f"--no-{flag[2:]}" for flag in documented} == documented
 
@@ -82,7 +82,7 @@ def test_every_setting_has_its_flag_and_its_place_in_the_sample_file():
         flag for flag in flags_of() if not flag.startswith("--no-")
     } - {"--help", "--version"}
     sample = (ROOT / "deploy/dunlin.yaml").read_text()
-    assert set(re.findall(r"^#?([a-z][a-z-]+):", sample, re.MULTILINE)) == keys - {"config"}
+    assert set(re.findall(r"^#?([a-z][a-z0-9-]+):", sample, re.MULTILINE)) == keys - {"config"}
 
 
 def test_the_sample_file_is_right_as_it_is():
@@ -102,7 +102,7 @@ def test_unit_and_image_keep_what_they_are_given(file, pattern):
 def test_the_sample_file_shows_the_defaults(tmp_path):
     sample = (ROOT / "deploy/dunlin.yaml").read_text()
     path = tmp_path / "all.yaml"
-    path.write_text(re.sub(r"^#([a-z][a-z-]+:)", r"\1", sample, flags=re.MULTILINE))
+    path.write_text(re.sub(r"^#([a-z][a-z0-9-]+:)", r"\1", sample, flags=re.MULTILINE))
     shown = settings(run("config", "--config", str(path)))
     defaults = settings(run("config"))
     for key, (default, _) in defaults.items():
@@ -190,7 +190,7 @@ def test_flags_in_the_documentation_are_real():
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     for page in pages:
         for line in re.findall(r"^.*(?:\bnode|scripts/run) +(--.*)$", page.read_text(), re.MULTILINE):
-            for flag in re.findall(r"--[a-z][a-z-]+", line):
+            for flag in re.findall(r"--[a-z][a-z0-9-]+", line):
                 assert flag in flags, f"{page.name}: {flag}"
 
 
@@ -221,8 +221,8 @@ def test_a_bad_flag_is_named_and_refused(arguments, culprit):
 def test_each_setting_that_does_not_take_every_text_says_what_it_takes():
     # These take what they are given, and of these others every text but none is a path.
     texts = {"jwt-user-claim", "jwt-audience", "jwt-issuer", "response-information", "ws-origin", "gossip-label"}
-    paths = {"config", "data", "gossip-key-file", "password-file", "acl-file", "jwt-secret-file", "jwt-key-file"}
-    paths |= {"tls-cert", "tls-key", "tls-ca"}
+    paths = {"config", "data", "cluster-key-file", "password-file", "acl-file", "jwt-secret-file", "jwt-key-file"}
+    paths |= {"tls-cert", "tls-key", "tls-ca", "link-tls-cert", "link-tls-key", "link-tls-ca"}
     for key, (value, _source) in settings(run("config")).items():
         if key not in texts:
             wrong = "" if key in paths else ", ?"

@@ -30,7 +30,7 @@ class Keys:
 
     def __init__(self, path):
         self.path = path
-        self.flags = ["--gossip-key-file", str(path)]
+        self.flags = ["--cluster-key-file", str(path)]
 
     def write(self, *keys, form="\n".join):
         # In one step: a node may read it at any moment.
@@ -46,7 +46,7 @@ class Keys:
         for node in nodes:
             node.process.send_signal(signal.SIGHUP)
         for node in nodes:
-            node.wait_for_log("read again: gossip keys", start=seen[node])
+            node.wait_for_log("read again: cluster keys", start=seen[node])
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def key():
 
 @pytest.fixture
 def keys(tmp_path, key):
-    keys = Keys(tmp_path / "gossip.keys")
+    keys = Keys(tmp_path / "cluster.keys")
     keys.write(key)
     return keys
 
@@ -169,7 +169,7 @@ def test_a_wrong_file_keeps_a_node_from_starting_and_a_running_one_at_its_keys(c
     seen = node.log_length()
     keys.path.write_text(f"# the keys\n{key[:-4]}\n")
     node.process.send_signal(signal.SIGHUP)
-    node.wait_for_log("gossip keys.*line 2 is not", start=seen)
+    node.wait_for_log("cluster keys.*line 2 is not", start=seen)
     assert key[:-4] not in node.log()
     done = node_command("--bind", "127.0.0.9", *keys.flags)
     assert done.returncode == 1
@@ -191,4 +191,4 @@ def test_the_keyring_file_of_an_agent_is_understood(cluster, keys, key):
 def test_a_file_that_everybody_may_read_is_warned_of(cluster, keys):
     assert "every user" not in cluster.node(flags=keys.flags).log()
     keys.path.chmod(0o644)
-    cluster.node(flags=keys.flags).wait_for_log("every user of this host may read the gossip keys")
+    cluster.node(flags=keys.flags).wait_for_log("every user of this host may read the cluster keys")

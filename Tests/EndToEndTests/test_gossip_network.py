@@ -23,7 +23,7 @@ def mixed(request, cluster, network, tmp_path):
     """Three nodes and two agents, each on a host of its own."""
     node_flags, agent_flags = [], []
     if request.param == "encrypted":
-        key, keys = new_key(), Keys(tmp_path / "gossip.keys")
+        key, keys = new_key(), Keys(tmp_path / "cluster.keys")
         keys.write(key)
         node_flags, agent_flags = keys.flags, [f"-encrypt={key}"]
     ports = {"gossip": 7946}
@@ -97,7 +97,7 @@ def test_a_host_with_public_addresses_only_advertises_one_and_says_what_it_takes
     host.ip("addr", "add", "203.0.113.5/24", "dev", "eth0")
     node = cluster.node(address="0.0.0.0", prefix=host.prefix)
     assert node.ready["gossip"].startswith("203.0.113.5:")
-    node.wait_for_log("address=203.0.113.5:.*without a key other nodes ignore it: set --gossip-key-file")
+    node.wait_for_log("address=203.0.113.5:.*without a key other nodes ignore it: set --cluster-key-file")
 
 
 @pytest.mark.parametrize("network", [1], indirect=True)

@@ -45,7 +45,7 @@ def lists(node):
 class KeyFile:
     def __init__(self, path, form, *keys):
         self.path = path
-        self.flags = ["--gossip-key-file", str(path)]
+        self.flags = ["--cluster-key-file", str(path)]
         self.path.write_text(form(keys))
         self.path.chmod(0o600)
 
@@ -159,7 +159,7 @@ def test_changed_keys_outlive_a_restart(nodes, files):
     assert len(lists(second)) == 2
     # SIGHUP reads what the command has written, and changes nothing.
     first.process.send_signal(signal.SIGHUP)
-    first.wait_for_log("read again: gossip keys", start=seen)
+    first.wait_for_log("read again: cluster keys", start=seen)
     assert lists(first) == lists(second)
 
 
@@ -213,7 +213,7 @@ def test_a_key_that_a_member_lacks_is_not_made_the_first(nodes, files, key):
     files[0].path.write_text(f"{key}\n{new}\n")
     seen = first.log_length()
     first.process.send_signal(signal.SIGHUP)
-    first.wait_for_log("read again: gossip keys", start=seen)
+    first.wait_for_log("read again: cluster keys", start=seen)
     done = key_command(first, "use", new)
     assert done.returncode == 1
     assert f"{second.name} does not have it" in done.stderr and "--force" in done.stderr

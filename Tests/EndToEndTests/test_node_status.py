@@ -81,8 +81,8 @@ def test_with_keys_what_is_not_sealed_and_what_is_replayed_is_counted(cluster, t
     path = tmp_path / "gossip.keys"
     path.write_text(new_key() + "\n")
     path.chmod(0o600)
-    first = cluster.node(flags=["--gossip-key-file", str(path)])
-    second = cluster.node(join=[first], flags=["--gossip-key-file", str(path)])
+    first = cluster.node(flags=["--cluster-key-file", str(path)])
+    second = cluster.node(join=[first], flags=["--cluster-key-file", str(path)])
     expect_counted(first, "plaintext_dropped", b"\x00\x82 a ping, perhaps")
     expect_counted(first, "undecryptable", b"\x01" + os.urandom(80))
     # A packet of the second node's, as somebody on the way sees it.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Cluster
 import Gossip
 import Testing
 
@@ -34,10 +35,20 @@ struct GossipOptionsTests {
     @Test("a packet size must leave room for key and label, and the message says how much")
     func room() throws {
         #expect(try Self.problems("--gossip-mtu", "1000") == [])
-        let withKey = try Self.problems("--gossip-mtu", "1028", "--gossip-key-file", "keys")
+        let withKey = try Self.problems("--gossip-mtu", "1028", "--cluster-key-file", "keys")
         #expect(withKey.count == 1 && withKey.first?.contains("set 1029 or more") == true)
-        #expect(try Self.problems("--gossip-mtu", "1029", "--gossip-key-file", "keys") == [])
-        let withBoth = try Self.problems("--gossip-mtu", "1030", "--gossip-key-file", "keys", "--gossip-label", "abc")
+        #expect(try Self.problems("--gossip-mtu", "1029", "--cluster-key-file", "keys") == [])
+        let withBoth = try Self.problems("--gossip-mtu", "1030", "--cluster-key-file", "keys", "--gossip-label", "abc")
         #expect(withBoth.first?.contains("set 1034 or more") == true)
+    }
+
+    @Test("certificates for links take all three files, and the message says which is missing")
+    func linkCertificates() throws {
+        let cluster = try NodeOptions.parse(["--link-tls-cert=c", "--link-tls-key=k", "--link-tls-ca=a"]).cluster
+        #expect(cluster.linkCertificates == .init(certificate: "c", privateKey: "k", authority: "a"))
+        #expect(try NodeOptions.parse([]).cluster.linkCertificates == nil)
+        let problems = try Self.problems("--link-tls-cert", "c")
+        #expect(problems.first?.contains("link-tls-cert needs link-tls-key and link-tls-ca") == true)
+        #expect(try Self.problems("--link-tls-ca", "a", "--link-tls-key", "k").count == 1)
     }
 }

@@ -18,7 +18,7 @@ package struct LinkConfiguration: Sendable {
     /// How long a member that is alive but cannot be linked to may hold publishers of QoS 1 and 2 back once its queue is
     /// full. After that the queue is dropped and counted.
     package var stallMax = TimeAmount.seconds(30)
-    /// How long a stranger may take to say hello, and a peer to answer it.
+    /// How long a stranger may take to prove itself and say hello, and a peer to answer it.
     package var helloTimeout = TimeAmount.seconds(5)
     package var connectTimeout = TimeAmount.seconds(3)
     /// How long a SUBACK waits at most for the peers to know of the subscription.
@@ -27,10 +27,12 @@ package struct LinkConfiguration: Sendable {
     package var goneGrace = TimeAmount.minutes(10)
     /// How long a stopping node waits for its peers to acknowledge what it has sent.
     package var stopTimeout = TimeAmount.seconds(1)
-    /// Whether peers at public addresses are talked to. Only where links are authenticated.
-    package var allowsPublicAddresses = false
-    /// How many connections that have not said hello are held at once.
+    /// What protects the links at first. With `.none` no peer at a public address is talked to.
+    package var credentials = LinkCredentials.none
+    /// How many connections may be open at a time of which it is not known yet that a member has opened them, in all and
+    /// from one address.
     package var strangersMax = 64
+    package var strangersOfAddressMax = 16
 
     package init(name: String, epoch: UInt64) {
         self.name = name

@@ -14,6 +14,8 @@ package struct LinkError: Error, Hashable, Sendable, CustomStringConvertible {
         case notALink
         /// The peer answered the hello with a refusal.
         case refused
+        /// The two ends did not prove to each other that they belong to one cluster.
+        case handshake
         /// Sequence numbers that contradict what both sides agreed on.
         case sequence
         /// The compressed stream cannot be decoded, or goes beyond its limits.

@@ -8,35 +8,43 @@ struct BroadcastQueue: Sendable {
         case intent(String)
         case query(time: UInt64, id: UInt32)
         case event(SeenMessages.Entry)
-    }
-
-    private struct Broadcast: Sendable {
-        let subject: Subject
-        let bytes: [UInt8]
-        let number: UInt64
-        var transmissions = 0
 
         var rank: Int {
-            switch self.subject {
+            switch self {
             case .member: 0
             case .intent: 1
             case .query: 2
             case .event: 3
             }
         }
+    }
 
-        func precedes(_ other: Broadcast) -> Bool {
+    /// What a broadcast's place in the queue follows from.
+    private struct Order: Sendable {
+        let rank: Int
+        var transmissions = 0
+        let size: Int
+        let number: UInt64
+
+        func precedes(_ other: Order) -> Bool {
             if self.rank != other.rank { return self.rank < other.rank }
             if self.transmissions != other.transmissions { return self.transmissions < other.transmissions }
-            if self.bytes.count != other.bytes.count { return self.bytes.count > other.bytes.count }
+            if self.size != other.size { return self.size > other.size }
             return self.number > other.number
         }
+    }
+
+    private struct Broadcast: Sendable {
+        let subject: Subject
+        let bytes: [UInt8]
+        var order: Order
     }
 
     /// The most broadcasts kept; beyond it the one sent most goes.
     private let countMax: Int
     private var broadcasts: [Broadcast] = []
-    private var subjects: Set<Subject> = []
+    /// Where to look for each of them: of hundreds that wait in a large ring, one is replaced with nearly every packet.
+    private var orders: [Subject: Order] = [:]
     private var lastNumber: UInt64 = 0
 
     init(countMax: Int = 4_096) {
@@ -46,21 +54,22 @@ struct BroadcastQueue: Sendable {
     var isEmpty: Bool { self.broadcasts.isEmpty }
     var count: Int { self.broadcasts.count }
 
-    func contains(_ subject: Subject) -> Bool { self.subjects.contains(subject) }
+    func contains(_ subject: Subject) -> Bool { self.orders[subject] != nil }
 
     mutating func enqueue(_ subject: Subject, _ bytes: [UInt8]) {
-        if !self.subjects.insert(subject).inserted {
-            self.broadcasts.removeAll { $0.subject == subject }
+        if let known = self.orders[subject] {
+            self.broadcasts.remove(at: self.place(of: known))
         } else if self.broadcasts.count >= self.countMax {
-            self.subjects.remove(self.broadcasts.removeLast().subject)
+            self.orders[self.broadcasts.removeLast().subject] = nil
         }
         self.lastNumber += 1
-        self.insert(Broadcast(subject: subject, bytes: bytes, number: self.lastNumber))
+        let order = Order(rank: subject.rank, size: bytes.count, number: self.lastNumber)
+        self.insert(Broadcast(subject: subject, bytes: bytes, order: order))
     }
 
     mutating func removeAll() {
         self.broadcasts.removeAll()
-        self.subjects.removeAll()
+        self.orders.removeAll()
     }
 
     /// Takes the messages that fit, in order, and counts them as sent once more.
@@ -100,8 +109,8 @@ struct BroadcastQueue: Sendable {
             if parts.isEmpty { break }
             packets.append(parts)
         }
-        let left = Set(rest.broadcasts.map(\.number))
-        let told = self.broadcasts.filter { !left.contains($0.number) }
+        let left = Set(rest.broadcasts.map(\.order.number))
+        let told = self.broadcasts.filter { !left.contains($0.order.number) }
         self.broadcasts = rest.broadcasts
         self.putBack(told, transmissionsMax)
         return packets
@@ -110,22 +119,28 @@ struct BroadcastQueue: Sendable {
     /// What was sent once more; it is kept unless that was enough.
     private mutating func putBack(_ told: [Broadcast], _ transmissionsMax: Int) {
         for var broadcast in told {
-            broadcast.transmissions += 1
-            if broadcast.transmissions < transmissionsMax {
+            broadcast.order.transmissions += 1
+            if broadcast.order.transmissions < transmissionsMax {
                 self.insert(broadcast)
             } else {
-                self.subjects.remove(broadcast.subject)
+                self.orders[broadcast.subject] = nil
             }
         }
     }
 
     private mutating func insert(_ broadcast: Broadcast) {
+        self.orders[broadcast.subject] = broadcast.order
+        self.broadcasts.insert(broadcast, at: self.place(of: broadcast.order))
+    }
+
+    /// Where the broadcast of this order is, or belongs.
+    private func place(of order: Order) -> Int {
         var low = 0
         var high = self.broadcasts.count
         while low < high {
             let middle = (low + high) / 2
-            if broadcast.precedes(self.broadcasts[middle]) { high = middle } else { low = middle + 1 }
+            if self.broadcasts[middle].order.precedes(order) { low = middle + 1 } else { high = middle }
         }
-        self.broadcasts.insert(broadcast, at: low)
+        return low
     }
 }

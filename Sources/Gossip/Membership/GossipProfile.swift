@@ -23,7 +23,7 @@ package struct GossipProfile: Sendable, Equatable {
     package var suspicionMultiplier: Int
     /// The most time, as a multiple of the least, while nobody else confirms the suspicion.
     package var suspicionMaxMultiplier: Int
-    /// A broadcast is sent this many times the logarithm of the ring's size.
+    /// A broadcast is sent this many times the logarithm of the ring's size, and so often once more.
     package var retransmitMultiplier: Int
     /// The deadline of a stream.
     package var streamTimeout: TimeAmount

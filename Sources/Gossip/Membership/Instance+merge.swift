@@ -159,10 +159,12 @@ extension Instance {
 
     mutating func merge(suspect accusation: Accusation) {
         if accusation.node == self.name { return self.refute(accusation) }
-        guard var peer = self.peers[accusation.node], accusation.incarnation >= peer.incarnation else { return }
+        guard var peer = self.peers[accusation.node] else { return }
+        if peer.state == .left { return self.tellOfLeave(peer, accusation) }
+        guard accusation.incarnation >= peer.incarnation else { return }
         if accusation.incarnation == peer.incarnation, var suspicion = self.suspicions[peer.name] {
             guard suspicion.confirm(from: accusation.from) else { return }
-            self.suspicions[peer.name] = suspicion
+            self.keep(suspicion, of: peer.name)
             self.broadcast(.member(peer.name), Message.suspect(accusation).encoded())
             return
         }
@@ -170,13 +172,14 @@ extension Instance {
         // has not heard, and has all its time again.
         guard peer.isActive else { return }
         let wasAlive = peer.state == .alive
-        self.suspicions[peer.name] = Suspicion(
+        let suspicion = Suspicion(
             from: accusation.from,
             members: self.ringSize,
             profile: self.profile,
             isDynamic: self.settings.usesLifeguard,
             now: self.now
         )
+        self.keep(suspicion, of: peer.name)
         peer.state = .suspect
         peer.since = self.now
         peer.incarnation = accusation.incarnation
@@ -200,24 +203,69 @@ extension Instance {
 
     /// This node is said not to answer, or to be gone: it says otherwise, louder.
     private mutating func refute(_ accusation: Accusation) {
-        guard self.phase == .running, accusation.incarnation >= self.incarnation else { return }
-        self.statistics.refutations += 1
-        self.worsenHealth(by: 1)
-        self.notice(.selfAccused(by: accusation.from, incarnation: accusation.incarnation))
-        self.raiseIncarnation(above: accusation.incarnation)
+        guard self.phase == .running else { return }
+        if accusation.incarnation >= self.incarnation {
+            self.statistics.refutations += 1
+            self.worsenHealth(by: 1)
+            self.notice(.selfAccused(by: accusation.from, incarnation: accusation.incarnation))
+            self.raiseIncarnation(above: accusation.incarnation)
+            // A small ring is told at once, and with it the accuser.
+            if self.isSmallRing { return }
+        }
+        // Chance may leave the accuser out when this is told to a few at a time. One that speaks of an earlier
+        // incarnation has missed a refutation already, which nobody repeats.
+        self.correct(accusation.from, Message.alive(self.ownAlive))
+    }
+
+    /// Somebody suspects a member that has left. It has missed the leave, nobody will confirm its suspicion, and the
+    /// suspect cannot speak for itself any more.
+    private mutating func tellOfLeave(_ peer: Peer, _ accusation: Accusation) {
+        // While all are being told, the accuser will be as well.
+        guard accusation.incarnation <= peer.incarnation, !self.queue.contains(.member(peer.name)) else { return }
+        let word = Accusation(incarnation: peer.incarnation, node: peer.name, from: peer.name)
+        self.correct(accusation.from, Message.dead(word))
+    }
+
+    /// Tells an accuser alone what it has missed.
+    private mutating func correct(_ accuser: String, _ news: Message) {
+        guard let peer = self.peers[accuser], peer.isActive, self.corrections.take(self.now) else { return }
+        self.transmit([news.encoded()], to: peer)
+    }
+
+    private mutating func keep(_ suspicion: Suspicion, of name: String) {
+        if self.suspicions.isEmpty { self.suspicionsUntil = .distantFuture }
+        self.suspicions[name] = suspicion
+        self.suspicionsUntil = min(self.suspicionsUntil, suspicion.deadline(witnesses: suspicion.expected))
+    }
+
+    /// When the next suspicion may have lasted long enough: not after the first of their deadlines, and before it where
+    /// that suspicion has been refuted. This is asked after each packet, and in a large ring there may be hundreds.
+    var nextSuspicionEnd: NIODeadline {
+        // Suspicions end sooner where few are left who could confirm them. Elsewhere it does not matter who they are.
+        let accusersMax = max(0, self.profile.suspicionMultiplier - 2) + 1
+        if self.aliveCount >= 2 * accusersMax { return self.suspicionsUntil }
+        return self.suspicions.reduce(self.suspicionsUntil) { min($0, self.deadline(of: $1.key, $1.value)) }
+    }
+
+    func deadline(of name: String, _ suspicion: Suspicion) -> NIODeadline {
+        suspicion.deadline(witnesses: self.witnesses(against: name, suspicion))
     }
 
     mutating func expireSuspicions() {
-        for (name, suspicion) in self.suspicions.sorted(by: { $0.key < $1.key }) {
-            let deadline = suspicion.deadline(witnesses: self.witnesses(against: name, suspicion))
-            guard deadline <= self.now, let peer = self.peers[name] else { continue }
+        guard self.nextSuspicionEnd <= self.now else { return }
+        let due = self.suspicions.filter { self.deadline(of: $0.key, $0.value) <= self.now }.keys
+        for name in due.sorted() {
+            guard let peer = self.peers[name] else { continue }
             self.merge(dead: Accusation(incarnation: peer.incarnation, node: name, from: self.name))
+        }
+        self.suspicionsUntil = self.suspicions.values.reduce(.distantFuture) {
+            min($0, $1.deadline(witnesses: $1.expected))
         }
     }
 
     /// Members that are well and could still confirm a suspicion.
-    func witnesses(against suspect: String, _ suspicion: Suspicion) -> Int {
-        // Nearly always there are enough, whoever they are. This is asked of each suspicion after each packet.
+    private func witnesses(against suspect: String, _ suspicion: Suspicion) -> Int {
+        // Nearly always there are enough, whoever they are.
         let least = self.aliveCount - suspicion.accusers.count
         if least >= suspicion.expected { return least }
         let spoken = suspicion.accusers.count { $0 != suspect && self.peers[$0]?.state == .alive }

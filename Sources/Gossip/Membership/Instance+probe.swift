@@ -134,7 +134,12 @@ extension Instance {
         }
         self.statistics.probesFailed += 1
         self.worsenHealth(by: probe.nacksExpected > 0 ? max(0, probe.nacksExpected - probe.nacks) : 1)
-        self.merge(suspect: Accusation(incarnation: peer.incarnation, node: peer.name, from: self.name))
+        let accusation = Accusation(incarnation: peer.incarnation, node: peer.name, from: self.name)
+        self.merge(suspect: accusation)
+        // The suspect hears of it first of all; in a small ring all are told at once.
+        if self.settings.usesLifeguard, peer.state == .alive, !self.isSmallRing {
+            self.transmit([Message.suspect(accusation).encoded()], to: peer)
+        }
     }
 
     mutating func onAck(_ sequence: UInt32) {

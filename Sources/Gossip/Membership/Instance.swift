@@ -60,6 +60,10 @@ struct Instance: Sendable {
     private(set) var activeCount = 0
     private(set) var deadCount = 0
     var suspicions: [String: Suspicion] = [:]
+    /// None of them ends before this, where there are enough members to confirm them.
+    var suspicionsUntil = NIODeadline.distantFuture
+    /// Accusers that are told what they have missed.
+    var corrections = Allowance(most: 32)
     var probeList = ProbeList()
     var probes: [UInt32: Probe] = [:]
     var relays: [UInt32: Relay] = [:]
@@ -77,6 +81,8 @@ struct Instance: Sendable {
     /// And it is about this node itself.
     var hasOwnBroadcast = false
     var lastRound = NIODeadline.uptimeNanoseconds(0)
+    /// The last that was begun for news of this node itself.
+    var lastOwnRound = NIODeadline.uptimeNanoseconds(0)
 
     var streams: [StreamID: StreamPurpose] = [:]
     var lastStream: UInt64 = 0
@@ -133,9 +139,7 @@ struct Instance: Sendable {
         if let gossip = self.nextGossip { next = min(next, gossip) }
         for probe in self.probes.values { next = min(next, probe.nextDeadline) }
         for relay in self.relays.values { next = min(next, relay.deadline) }
-        for (name, suspicion) in self.suspicions {
-            next = min(next, suspicion.deadline(witnesses: self.witnesses(against: name, suspicion)))
-        }
+        if !self.suspicions.isEmpty { next = min(next, self.nextSuspicionEnd) }
         if let query = self.serf.running { next = min(next, query.nextDeadline) }
         for seed in self.seeds { if let attempt = seed.nextAttempt { next = min(next, attempt) } }
         return next

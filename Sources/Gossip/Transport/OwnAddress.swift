@@ -109,7 +109,7 @@ struct OwnAddress: Equatable, Sendable {
             logger.warning(
                 """
                 the gossip address of this node is public, and without a key other nodes ignore it: set \
-                --gossip-key-file, or --advertise with a private address
+                --cluster-key-file, or --advertise with a private address
                 """,
                 metadata: metadata
             )

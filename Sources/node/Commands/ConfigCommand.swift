@@ -31,7 +31,7 @@ struct ConfigCommand: AsyncParsableCommand {
         let log = settings.options.output.beginLogging()
         defer { log.finish() }
         try await Node.reporting {
-            _ = try GossipKeyFile(settings.options.cluster)?.readAtStart()
+            _ = try ClusterSecurity(settings.options.cluster).readAtStart()
             try await Broker.check(settings.options.brokerConfiguration)
         }
     }

@@ -20,7 +20,7 @@ struct KeyCommand: ParsableCommand {
     struct Generate: ParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "generate",
-            abstract: "Print a new key of 32 bytes in base64, as a line for --gossip-key-file."
+            abstract: "Print a new key of 32 bytes in base64, as a line for --cluster-key-file."
         )
 
         func run() {

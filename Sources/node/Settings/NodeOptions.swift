@@ -1,4 +1,5 @@
 import ArgumentParser
+import Cluster
 import Gossip
 import LocalBroker
 
@@ -92,11 +93,20 @@ struct ClusterOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Keys that encrypt gossip, base64, one a line; the first encrypts, all decrypt. The same on all nodes.",
+            "Keys that protect gossip and links, base64, one a line; the first encrypts, all decrypt. The same on all nodes.",
             valueName: "file"
         )
     )
-    var gossipKeyFile: FilePath?
+    var clusterKeyFile: FilePath?
+
+    @Option(help: ArgumentHelp("The node's certificate for links and its chain, in PEM.", valueName: "file"))
+    var linkTlsCert: FilePath?
+
+    @Option(help: ArgumentHelp("The private key of the certificate for links, in PEM.", valueName: "file"))
+    var linkTlsKey: FilePath?
+
+    @Option(help: ArgumentHelp("The authorities that sign the certificates of all nodes, in PEM.", valueName: "file"))
+    var linkTlsCa: FilePath?
 
     @Option(
         help: ArgumentHelp(
@@ -131,9 +141,28 @@ struct ClusterOptions: ParsableArguments {
     )
     var drainTime = 3
 
-    var conflicts: [String] {
+    /// What the links show and ask for; nil without certificates.
+    var linkCertificates: LinkCredentials.CertificateFiles? {
+        guard let certificate = self.linkTlsCert, let key = self.linkTlsKey, let authority = self.linkTlsCa else {
+            return nil
+        }
+        return .init(certificate: certificate.path, privateKey: key.path, authority: authority.path)
+    }
+
+    var conflicts: [String] { self.linkConflicts + self.gossipConflicts }
+
+    private var linkConflicts: [String] {
+        let files = [
+            ("link-tls-cert", self.linkTlsCert), ("link-tls-key", self.linkTlsKey), ("link-tls-ca", self.linkTlsCa),
+        ]
+        let missing = files.filter { $0.1 == nil }.map(\.0)
+        guard let given = files.first(where: { $0.1 != nil }), !missing.isEmpty else { return [] }
+        return ["\(given.0) needs \(missing.joined(separator: " and ")): certificates for links take all three files"]
+    }
+
+    private var gossipConflicts: [String] {
         let least = GossipConfiguration.packetBytesLeast(
-            isEncrypted: self.gossipKeyFile != nil,
+            isEncrypted: self.clusterKeyFile != nil,
             label: self.gossipLabel ?? ""
         )
         guard self.gossipMtu < least else { return [] }

@@ -89,6 +89,30 @@ struct HoldUpTests {
         #expect(instance.suspicions["before"]?.start == self.start + (end - due))
         #expect(instance.suspicions["after"]?.start == end)
     }
+
+    @Test("Refutes at once, whatever it has just told of others, and at most every ten milliseconds")
+    func refutesAtOnce() throws {
+        let own = try #require(NodeAddress(bytes: [10, 0, 0, 1], port: 7_946))
+        var instance = Instance(
+            .init(name: "me", address: own, bootEpoch: 1, incarnation: 1, randomSeed: 1),
+            now: self.start
+        )
+        self.accused(&instance, "peer", at: self.start)
+        #expect(instance.lastRound == self.start)
+        let accuse = { (instance: inout Instance, milliseconds: Int64) in
+            let accusation = Accusation(incarnation: instance.incarnation, node: "me", from: "peer")
+            let packet = PacketCodec.encode([Message.suspect(accusation).encoded()], withCRC: false)
+            let directives = instance.onPacket(
+                packet,
+                from: self.address,
+                now: self.start + .milliseconds(milliseconds)
+            )
+            return directives.count { if case .send = $0 { true } else { false } }
+        }
+        #expect(accuse(&instance, 1) == 1)
+        #expect(accuse(&instance, 2) == 0)
+        #expect(instance.nextDeadline == self.start + .milliseconds(11))
+    }
 }
 
 @Suite("Suspicion of a member that refutes")
@@ -130,6 +154,49 @@ struct BroadcastQueueTests {
         queue.enqueue(.member("a"), self.bytes(10, 2))
         let taken = queue.take(budget: 1_000, countMax: 9, transmissionsMax: 5)
         #expect(taken == [self.bytes(10, 2)])
+    }
+
+    @Test("One of many is replaced where it is, however often each was sent")
+    func replaceOneOfMany() {
+        var queue = BroadcastQueue()
+        for index in 0..<60 {
+            queue.enqueue(.member("m\(index)"), self.bytes(10 + index % 7, UInt8(index)))
+            _ = queue.take(budget: 60, countMax: 3, transmissionsMax: 100)
+        }
+        for index in 0..<60 { queue.enqueue(.member("m\(index)"), self.bytes(10 + index % 5, UInt8(100 + index))) }
+        #expect(queue.count == 60)
+        let taken = queue.take(budget: 10_000, countMax: 99, transmissionsMax: 1)
+        #expect(taken.map { $0[0] }.sorted() == (100..<160).map { UInt8($0) })
+        #expect(queue.isEmpty && !queue.contains(.member("m7")))
+    }
+
+    @Test("Whatever is queued and taken, the order is that of a plain list that is sorted anew each time")
+    func model() {
+        struct Entry {
+            let name: Int
+            let bytes: [UInt8]
+            let number: Int
+            var transmissions = 0
+            var rank: (Int, Int, Int) { (self.transmissions, -self.bytes.count, -self.number) }
+        }
+        var generator = SeededGenerator(seed: 1)
+        var queue = BroadcastQueue()
+        var model: [Entry] = []
+        for number in 0..<4_000 {
+            let name = Int.random(in: 0..<40, using: &generator)
+            let bytes = self.bytes(Int.random(in: 10...30, using: &generator), UInt8(number & 0xff))
+            queue.enqueue(.member("m\(name)"), bytes)
+            model.removeAll { $0.name == name }
+            model.append(Entry(name: name, bytes: bytes, number: number))
+            guard number % 3 == 0 else { continue }
+            let countMax = Int.random(in: 1...6, using: &generator)
+            model.sort { $0.rank < $1.rank }
+            let taken = queue.take(budget: 10_000, countMax: countMax, transmissionsMax: 4)
+            #expect(taken == model.prefix(countMax).map(\.bytes))
+            for index in model.indices.prefix(countMax) { model[index].transmissions += 1 }
+            model.removeAll { $0.transmissions == 4 }
+            #expect(queue.count == model.count)
+        }
     }
 
     @Test("The least sent goes first, then the longest, then the newest; membership before intents")

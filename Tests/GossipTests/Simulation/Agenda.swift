@@ -6,7 +6,8 @@ import NIOCore
 struct Agenda {
     enum Input {
         case packet([UInt8], from: NodeAddress, to: NodeAddress)
-        case stream(SimulatedStream)
+        case connected(SimulatedStream, Simulation.Node)
+        case stream(SimulatedStream, Simulation.Node)
         case outcome(Simulation.Node, StreamID, Result<Message, StreamFailure>)
         case resolved(Simulation.Node, seed: Int, Result<[NodeAddress], StreamFailure>)
         case timer(Simulation.Node)

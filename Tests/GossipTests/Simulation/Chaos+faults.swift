@@ -39,13 +39,14 @@ extension Chaos {
         self.cuts = [:]
         self.simulation.datagramCut = { _, _ in false }
         self.simulation.weather = self.weatherLast
-        // A process that is held up is let go; one that leaves, and packets that are still underway, are waited for.
+        // A process that is held up is let go; one that leaves, and what is still underway, are waited for. A message
+        // may be underway for as long as its opener and then the other side waits.
         for node in self.simulation.nodes where node.isPaused {
             node.pausedUntil = self.simulation.now
             self.simulation.resume(node)
         }
         self.isCalm = true
-        self.simulation.run(atMost: .seconds(5))
+        self.simulation.run(atMost: GossipProfile.lan.streamTimeout.scaled(2))
         // Without any of the seeds two parts that have forgotten each other could not find together.
         let seeds = self.lives.filter { Self.seeds.contains($0.name) }
         if let first = seeds.first, seeds.allSatisfy({ !$0.node.isUp }) { self.restart(first, elsewhere: false) }

@@ -140,6 +140,11 @@ final class Chaos {
             for (what, count, most) in bounds where count > most {
                 self.breaks("\(life.name) has \(count) \(what), at most \(most) make sense")
             }
+            guard instance.phase == .running else { continue }
+            for (name, suspicion) in instance.suspicions
+            where instance.deadline(of: name, suspicion) < instance.nextDeadline {
+                self.breaks("\(life.name) would be late to declare \(name) dead")
+            }
         }
     }
 

@@ -185,6 +185,50 @@ struct FaultTests {
         }
     }
 
+    @Test("A node that missed a leave learns of it as soon as it suspects the one who left", arguments: [20, 33])
+    func missedLeave(size: Int) {
+        var suspicions = 0
+        for seed in Seeds.first(8) {
+            let simulation = Simulation(seed: seed)
+            simulation.settledRing(size)
+            let absent = simulation.nodes[size - 1]
+            let address = absent.address
+            simulation.datagramCut = { $0 == address || $1 == address }
+            simulation.leave(simulation.nodes[1])
+            simulation.run(atMost: .seconds(1))
+            simulation.datagramCut = { _, _ in false }
+            let healed = simulation.now
+            // What it suspected while cut off it told to nobody.
+            guard absent.count(of: { $0.isSuspected("n2") }) == 0 else { continue }
+            let isKnown = simulation.run(
+                until: { absent.count { $0.isLeft("n2") } == 1 },
+                every: .milliseconds(1),
+                atMost: .minutes(1)
+            )
+            #expect(isKnown, "\(Seeds.replay(seed))")
+            #expect(absent.count { $0.isFailed("n2") } == 0, "\(Seeds.replay(seed))")
+            // Now and then an exchange of tables comes first.
+            let suspected = absent.time(of: { $0.isSuspected("n2") }, after: healed)
+            guard let suspected, let left = absent.time(of: { $0.isLeft("n2") }, after: healed) else { continue }
+            suspicions += 1
+            #expect(left - suspected <= .milliseconds(200), "\(Seeds.replay(seed))")
+        }
+        #expect(suspicions > 0)
+    }
+
+    @Test("With a tenth of the packets lost a leave is known to all within a second", arguments: [20, 99])
+    func leaveWithLoss(size: Int) {
+        for seed in Seeds.first(20) {
+            let simulation = Simulation(seed: seed)
+            simulation.settledRing(size + 1)
+            simulation.weather.loss = 0.1
+            simulation.leave(simulation.nodes[1])
+            simulation.run(atMost: .seconds(1))
+            let told = simulation.nodes.count { $0.count { $0.isLeft("n2") } == 1 }
+            #expect(told == size, "\(Seeds.replay(seed))")
+        }
+    }
+
     private static func agrees(_ simulation: Simulation, within amount: TimeAmount) -> Bool {
         simulation.run(until: { simulation.isConverged }, every: .milliseconds(20), atMost: amount)
     }

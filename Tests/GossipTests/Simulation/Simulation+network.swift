@@ -43,7 +43,8 @@ extension Simulation {
         case .timer(let node): self.onTimer(node)
         case .resume(let node): self.resume(node)
         case .packet(let bytes, let source, let target): self.receive(bytes, source, target, input)
-        case .stream(let stream): self.receive(stream, input)
+        case .connected(let stream, let acceptor): self.connected(stream, acceptor, input)
+        case .stream(let stream, let acceptor): self.receive(stream, acceptor, input)
         case .outcome(let node, let id, let outcome):
             guard node.isUp, node.openStreams.contains(id) else { return }
             if node.isPaused { return node.backlog.append(input) }
@@ -72,6 +73,10 @@ extension Simulation {
 
     // MARK: Streams
 
+    /// What TCP waits for before it sends again what was lost: to open a connection, and within one.
+    private static let openingWait = TimeAmount.seconds(1)
+    private static let segmentWait = TimeAmount.milliseconds(200)
+
     private func open(
         _ id: StreamID,
         _ node: Node,
@@ -80,45 +85,55 @@ extension Simulation {
         _ timeout: TimeAmount
     ) {
         node.openStreams.insert(id)
+        let end = self.now + timeout
         let silence = Result<Message, StreamFailure>.failure(.unreachable("no answer in time"))
-        self.agenda.add(self.now + timeout, .outcome(node, id, silence))
+        self.agenda.add(end, .outcome(node, id, silence))
         var decoder = StreamDecoder()
         // What we write is well-formed; anything else would show as a stream without an answer.
         guard let message = try? decoder.receive(bytes) else { return }
-        let stream = SimulatedStream(id: id, opener: node, target: target, message: message)
-        self.connect(stream, wait: .seconds(1), until: self.now + timeout)
+        let stream = SimulatedStream(id: id, opener: node, target: target, message: message, end: end)
+        self.carry(from: node, to: target, again: Self.openingWait, until: end) { self.knocked(stream) }
     }
 
-    /// Opens a connection; one that meets a cut, or a host that is not there, is tried again as TCP does.
-    private func connect(_ stream: SimulatedStream, wait: TimeAmount, until end: NIODeadline) {
-        guard self.now < end, stream.opener.isUp else { return }
-        guard self.isPath(stream.opener.address, stream.target), let node = self.hosts[stream.target], node.isHostUp
-        else {
-            return self.after(wait) { self.connect(stream, wait: wait + wait, until: end) }
-        }
-        let there = self.weather.segment(isOpening: true, using: &self.generator)
-        let back = self.weather.segment(isOpening: true, using: &self.generator)
-        if node.isUp {
-            let message = self.weather.segment(isOpening: false, using: &self.generator)
-            self.agenda.add(self.now + there + back + message, .stream(stream))
-        } else {
-            self.agenda.add(self.now + there + back, .outcome(stream.opener, stream.id, .failure(.refused("closed"))))
+    /// An opening came to a host, which takes it if the process is there, whether or not it is held up.
+    private func knocked(_ stream: SimulatedStream) {
+        guard let node = self.hosts[stream.target] else { return }
+        let isTaken = node.isUp
+        self.carry(from: node, to: stream.opener.address, again: Self.openingWait, until: stream.end) {
+            let refusal = Result<Message, StreamFailure>.failure(.refused("closed"))
+            self.handle(isTaken ? .connected(stream, node) : .outcome(stream.opener, stream.id, refusal))
         }
     }
 
-    private func receive(_ stream: SimulatedStream, _ input: Agenda.Input) {
-        // Cut off meanwhile, or the host is gone: the opener hears nothing more and gives up in time.
-        guard self.isPath(stream.opener.address, stream.target), let node = self.hosts[stream.target], node.isHostUp
-        else { return }
-        let way = self.weather.segment(isOpening: false, using: &self.generator)
-        guard node.isUp else {
-            self.agenda.add(self.now + way, .outcome(stream.opener, stream.id, .failure(.refused("reset"))))
-            return
+    /// The opener sends its message, unless it has given up.
+    ///
+    /// From here on it cannot take the message back: its system goes on sending, and the other side takes what comes
+    /// before its own time is over. That began when the last packet of the opening came.
+    private func connected(_ stream: SimulatedStream, _ acceptor: Node, _ input: Agenda.Input) {
+        let opener = stream.opener
+        guard opener.isUp, opener.openStreams.contains(stream.id) else { return }
+        if opener.isPaused { return opener.backlog.append(input) }
+        let accepted = self.now + self.weather.delay(using: &self.generator)
+        self.carry(
+            from: opener,
+            to: stream.target,
+            again: Self.segmentWait,
+            until: accepted + acceptor.instance.profile.streamTimeout,
+            orElse: { self.answer(stream, from: acceptor, .failure(.refused("closed"))) },
+            then: { self.handle(.stream(stream, acceptor)) }
+        )
+    }
+
+    private func receive(_ stream: SimulatedStream, _ acceptor: Node, _ input: Agenda.Input) {
+        guard acceptor.isUp else {
+            // The process is gone; a later one at its address knows nothing of the connection.
+            guard let host = self.hosts[stream.target] else { return }
+            return self.answer(stream, from: host, .failure(.refused("reset")))
         }
-        if node.isPaused { return node.backlog.append(input) }
+        if acceptor.isPaused { return acceptor.backlog.append(input) }
         self.note(stream.id.number)
         var answer: [UInt8]?
-        self.drive(node) { instance, now in
+        self.drive(acceptor) { instance, now in
             let result = instance.onStreamMessage(stream.message, from: stream.opener.address, now: now)
             answer = result.answer
             return result.directives
@@ -126,16 +141,42 @@ extension Simulation {
         var decoder = StreamDecoder(isAnswer: true)
         let reply = answer.flatMap { try? decoder.receive($0) }
         let outcome = reply.map { Result<Message, StreamFailure>.success($0) } ?? .failure(.refused("closed"))
-        self.agenda.add(self.now + way, .action { self.answer(stream, outcome) })
+        self.answer(stream, from: acceptor, outcome)
     }
 
-    private func answer(_ stream: SimulatedStream, _ outcome: Result<Message, StreamFailure>) {
-        guard self.isPath(stream.opener.address, stream.target) else { return }
-        self.handle(.outcome(stream.opener, stream.id, outcome))
+    private func answer(_ stream: SimulatedStream, from node: Node, _ outcome: Result<Message, StreamFailure>) {
+        self.carry(from: node, to: stream.opener.address, again: Self.segmentWait, until: stream.end) {
+            self.handle(.outcome(stream.opener, stream.id, outcome))
+        }
     }
 
-    private func isPath(_ one: NodeAddress, _ other: NodeAddress) -> Bool {
-        !self.cut(one, other) && !self.cut(other, one)
+    /// Brings a segment of a stream over; one that is lost, or meets a cut or no host, is sent again after a while, and
+    /// then after twice that each time.
+    ///
+    /// - Parameters:
+    ///   - end: When nobody waits for it any more.
+    ///   - giveUp: What happens then if it has not arrived.
+    private func carry(
+        from source: Node,
+        to target: NodeAddress,
+        again wait: TimeAmount,
+        until end: NIODeadline,
+        orElse giveUp: (() -> Void)? = nil,
+        then arrive: @escaping () -> Void
+    ) {
+        guard source.isHostUp else { return }
+        let isHost = self.hosts[target]?.isHostUp == true
+        let arrives = isHost && !self.cut(source.address, target) && !self.weather.isLost(using: &self.generator)
+        let next = self.now + (arrives ? self.weather.delay(using: &self.generator) : wait)
+        guard next < end else {
+            if let giveUp { self.agenda.add(end, .action(giveUp)) }
+            return
+        }
+        if arrives { return self.agenda.add(next, .action(arrive)) }
+        let again = {
+            self.carry(from: source, to: target, again: wait + wait, until: end, orElse: giveUp, then: arrive)
+        }
+        self.agenda.add(next, .action(again))
     }
 }
 
@@ -151,6 +192,10 @@ extension MembershipEvent {
         case .nameConflict(let name, let holder, let claimant, let isRefused):
             "conflict \(name) \(holder) \(claimant) \(isRefused ? "refused" : "kept")"
         }
+    }
+
+    func isSuspected(_ name: String) -> Bool {
+        if case .suspected(let member) = self { member.name == name } else { false }
     }
 
     var isAnyFailure: Bool { if case .failed = self { true } else { false } }

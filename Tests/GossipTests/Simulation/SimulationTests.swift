@@ -63,8 +63,10 @@ struct SimulationTests {
             #expect(simulation.ring(5), "\(Seeds.replay(seed))")
             simulation.weather.loss = loss
             simulation.run(atMost: .minutes(5))
-            let failures = simulation.nodes.reduce(0) { $0 + $1.count { if case .failed = $0 { true } else { false } } }
+            let failures = simulation.nodes.reduce(0) { $0 + $1.count { $0.isAnyFailure } }
             #expect(failures == 0, "\(Seeds.replay(seed))")
+            // Nobody was held up, and nobody takes an early timer for a late one.
+            #expect(simulation.nodes.allSatisfy { $0.instance.statistics.starvations == 0 }, "\(Seeds.replay(seed))")
         }
     }
 

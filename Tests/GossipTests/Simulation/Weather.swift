@@ -4,7 +4,7 @@ import NIOCore
 
 /// What the network does to all that is sent.
 struct Weather {
-    /// The share of datagrams that are lost; segments of streams are lost as often and sent again.
+    /// The share of datagrams that are lost; segments of streams are lost as often, and sent again.
     var loss = 0.0
     /// The share of datagrams that arrive twice.
     var duplicates = 0.0
@@ -23,30 +23,23 @@ struct Weather {
         return .nanoseconds(Int64(milliseconds * 1_000_000))
     }
 
+    func isLost(using generator: inout SeededGenerator) -> Bool {
+        self.loss > 0 && Double.random(in: 0..<1, using: &generator) < self.loss
+    }
+
     func copies(using generator: inout SeededGenerator) -> Int {
-        var copies = 1
-        if self.loss > 0, Double.random(in: 0..<1, using: &generator) < self.loss { copies -= 1 }
+        var copies = self.isLost(using: &generator) ? 0 : 1
         if self.duplicates > 0, Double.random(in: 0..<1, using: &generator) < self.duplicates { copies += 1 }
         return copies
     }
-
-    /// How long a segment of a stream takes, sent again until it arrives: after a second and then twice that each time
-    /// where it opens the connection, after 200 ms within it, as TCP has it.
-    func segment(isOpening: Bool, using generator: inout SeededGenerator) -> TimeAmount {
-        var taken = TimeAmount.zero
-        var wait = TimeAmount.milliseconds(isOpening ? 1_000 : 200)
-        while self.loss > 0, Double.random(in: 0..<1, using: &generator) < self.loss {
-            taken = taken + wait
-            wait = wait + wait
-        }
-        return taken + self.delay(using: &generator)
-    }
 }
 
-/// A stream from the moment its message has been sent.
+/// A stream that a node opened.
 struct SimulatedStream {
     let id: StreamID
     let opener: Simulation.Node
     let target: NodeAddress
     let message: Message
+    /// When the opener gives up.
+    let end: NIODeadline
 }

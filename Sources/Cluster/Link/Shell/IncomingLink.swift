@@ -15,6 +15,7 @@ package final class IncomingLink: ChannelDuplexHandler {
     private static let portionBytes = 4 << 20
 
     private unowned let hub: LinkHub
+    private let source: StrangerLimit.Source
     private var peer: LinkPeer?
     private var decoder: LinkFrameDecoder
     private var decompressor: ZstdDecompressor?
@@ -30,8 +31,9 @@ package final class IncomingLink: ChannelDuplexHandler {
     private var lastAnswered: NIODeadline
     private var context: ChannelHandlerContext?
 
-    init(hub: LinkHub) {
+    init(hub: LinkHub, source: StrangerLimit.Source) {
         self.hub = hub
+        self.source = source
         self.decoder = LinkFrameDecoder(frameBytesMax: LinkProtocol.helloBytesMax)
         self.lastHeard = .now()
         self.lastAnswered = self.lastHeard
@@ -58,8 +60,16 @@ package final class IncomingLink: ChannelDuplexHandler {
     }
 
     package func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        if self.peer == nil, let words = LinkHandshakeFailure.words(ofCalled: error, self.hub.credentials.kind) {
+            return self.fail(LinkError(.handshake, words))
+        }
         self.hub.logger.debug("incoming link broke", metadata: ["error": "\(error)"])
         context.close(promise: nil)
+    }
+
+    /// The opener began without the handshake that this node wants. The connection is closed already.
+    func onUnprotected(_ opening: LinkOpening) {
+        self.fail(LinkError(.handshake, LinkHandshakeFailure.words(of: opening, self.hub.credentials.kind)))
     }
 
     package func read(context: ChannelHandlerContext) {
@@ -67,6 +77,8 @@ package final class IncomingLink: ChannelDuplexHandler {
     }
 
     package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        // A link that is closed is still read from until TLS has said so too.
+        guard !self.isClosed else { return }
         var bytes = self.unwrapInboundIn(data)
         self.lastHeard = .now()
         if let peer = self.peer { peer.statistics.bytesReceived += UInt64(bytes.readableBytes) }
@@ -121,7 +133,10 @@ package final class IncomingLink: ChannelDuplexHandler {
             let made = self.decoder.buffer.readableBytes - before
             self.peer?.statistics.bytesReceivedRaw += UInt64(made)
             if self.peer == nil, try !self.decoder.canBeHello() {
-                throw LinkError(.notALink, "the first bytes are no hello")
+                guard LinkOpening.judge(self.decoder.buffer) == .handshake else {
+                    throw LinkError(.notALink, "the first bytes are no hello")
+                }
+                throw LinkError(.handshake, LinkHandshakeFailure.words(of: .handshake, .none))
             }
             while let frame = try self.decoder.next() {
                 try self.onFrame(frame)
@@ -228,6 +243,7 @@ package final class IncomingLink: ChannelDuplexHandler {
         self.send(.helloAnswer(answer))
         guard let peer else { throw LinkError(.refused, "\(hello.origin): \(answer.verdict)") }
         self.peer = peer
+        self.hub.onIdentified(self.source)
         self.decoder.frameBytesMax = self.hub.configuration.frameBytesMax
         if answer.compression == .zstd { self.decompressor = try ZstdDecompressor() }
     }
@@ -322,7 +338,7 @@ package final class IncomingLink: ChannelDuplexHandler {
 
     private func fail(_ error: LinkError) {
         guard !self.isClosed else { return }
-        self.hub.onIncomingFailure(error, peer: self.peer?.name, address: self.context?.remoteAddress)
+        self.hub.onFailure(error, peer: self.peer?.name, address: self.context?.remoteAddress)
         if self.peer != nil, error.code != .goodbye, error.code != .silence { self.send(.goodbye(.protocolError)) }
         self.onClosed()
         self.context?.close(promise: nil)
@@ -332,6 +348,7 @@ package final class IncomingLink: ChannelDuplexHandler {
         guard !self.isClosed else { return }
         self.isClosed = true
         self.input = ByteBuffer()
+        if self.peer == nil { self.hub.onIdentified(self.source) }
         self.peer?.onIncomingClosed(self)
         self.hub.onIncomingClosed(self)
     }

@@ -2,6 +2,7 @@ package import LocalBroker
 package import Logging
 package import NIOCore
 import NIOPosix
+import NIOSSL
 
 /// All links of one node: the acceptor, the links out, and what is known of each member.
 ///
@@ -20,6 +21,10 @@ package final class LinkHub {
     private var gone: [String: GonePeer] = [:]
     private var server: (any Channel)?
     private var incoming: [ObjectIdentifier: IncomingLink] = [:]
+    /// What connections begin with from now on.
+    var credentials: LinkCredentials
+    private var strangers: StrangerLimit
+    var failures = FailureLog()
     private var heartbeat: RepeatedTask?
     private var lastStream: UInt64 = 0
     /// Who waits for the peers to follow the own table.
@@ -46,6 +51,11 @@ package final class LinkHub {
     package init(loop: any EventLoop, configuration: LinkConfiguration, host: any LinkHost, logger: Logger) {
         self.loop = loop
         self.configuration = configuration
+        self.credentials = configuration.credentials
+        self.strangers = StrangerLimit(
+            most: configuration.strangersMax,
+            mostOfSource: configuration.strangersOfAddressMax
+        )
         self.host = host
         self.logger = logger
     }
@@ -75,19 +85,30 @@ package final class LinkHub {
     }
 
     private func onAccepted(_ channel: any Channel) throws {
-        guard self.configuration.allowsPublicAddresses || AddressRule.isPrivate(channel.remoteAddress)
-        else {
-            self.logger.warning(
-                "a link from a public address is refused: that needs a cluster key",
-                metadata: ["address": "\(channel.remoteAddress.map { "\($0)" } ?? "?")"]
+        guard !self.isStopping, let address = channel.remoteAddress else {
+            throw LinkError(.refused, "the node is stopping")
+        }
+        guard self.credentials.isProtected || AddressRule.isPrivate(address) else {
+            let error = LinkError(
+                .strangerAddress,
+                "links from public addresses need a key or certificates: set --cluster-key-file, the same on all nodes"
             )
-            throw LinkError(.strangerAddress, "links without a cluster key are for private addresses")
+            self.onFailure(error, peer: nil, address: address)
+            throw error
         }
-        guard !self.isStopping, self.incoming.count < self.peers.count + self.configuration.strangersMax else {
-            throw LinkError(.refused, "too many connections")
+        let source = StrangerLimit.Source(address)
+        let isOfMember = self.peers.values.contains { StrangerLimit.Source($0.outgoing.address) == source }
+        guard self.strangers.onOpened(source, isOfMember: isOfMember) else {
+            let error = LinkError(.refused, "too many connections at a time that have not said who they are")
+            self.onFailure(error, peer: nil, address: address)
+            throw error
         }
-        let link = IncomingLink(hub: self)
+        let link = IncomingLink(hub: self, source: source)
         self.incoming[ObjectIdentifier(link)] = link
+        if let context = self.credentials.called {
+            try channel.pipeline.syncOperations.addHandler(LinkOpeningHandler(link: link))
+            try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: context))
+        }
         try channel.pipeline.syncOperations.addHandler(link)
     }
 
@@ -153,6 +174,7 @@ package final class LinkHub {
         let peerHost = gone?.host ?? self.host.attach(peer: name)
         peerHost.onPending = { [weak outgoing] in outgoing?.onPending() }
         peerHost.comeBack()
+        peerHost.linkChanged(isUp: false)
         let peer = LinkPeer(
             name: name,
             epoch: epoch,
@@ -183,13 +205,15 @@ package final class LinkHub {
         peer.incoming?.close(.superseded)
         self.releaseBarrier()
         let routes = peer.table.all.filter { ($0.interest ?? 0) & TableChange.keptBit != 0 }
-        let sender = peer.outgoing.stopAndKeep()
+        var sender = peer.outgoing.stopAndKeep()
+        let shares = self.takeShares(of: &sender, all: false)
         if routes.isEmpty {
             peer.host.detach()
         } else {
             peer.host.goAway(keeping: routes)
             peer.host.onPending = { [weak self] in self?.collect(forGone: peer.name) }
         }
+        if shares.readableBytes > 0 { self.host.redispatch(shares) }
         self.gone[peer.name] = GonePeer(
             epoch: peer.epoch,
             receiver: peer.receiver,
@@ -200,6 +224,16 @@ package final class LinkHub {
             until: .now() + self.configuration.goneGrace
         )
         self.onProgress()
+    }
+
+    /// What a member that is gone has not acknowledged and is for share groups.
+    func takeShares(of sender: inout LinkSender, all: Bool) -> ByteBuffer {
+        do throws(LinkError) {
+            return try sender.takeShares(all: all)
+        } catch {
+            self.logger.error("the broker's records cannot be read", metadata: ["error": "\(error)"])
+            return ByteBuffer()
+        }
     }
 
     /// Takes over what was collected for the kept sessions of a member that may come back.
@@ -302,19 +336,16 @@ package final class LinkHub {
         }
     }
 
-    func onIncomingClosed(_ link: IncomingLink) {
-        self.incoming[ObjectIdentifier(link)] = nil
+    /// The link is a member's, or closed: it is no stranger's any more.
+    func onIdentified(_ source: StrangerLimit.Source) {
+        self.strangers.onClosed(source)
     }
 
-    func onIncomingFailure(_ error: LinkError, peer: String?, address: SocketAddress?) {
-        let level: Logger.Level = error.code == .goodbye || error.code == .refused ? .debug : .warning
-        self.logger.log(
-            level: level,
-            "incoming link ended",
-            metadata: [
-                "peer": "\(peer ?? "?")", "address": "\(address.map { "\($0)" } ?? "?")", "reason": "\(error)",
-            ]
-        )
+    /// Connections of which it is not known yet who has opened them.
+    var strangerCount: Int { self.strangers.open }
+
+    func onIncomingClosed(_ link: IncomingLink) {
+        self.incoming[ObjectIdentifier(link)] = nil
     }
 
     // MARK: Time
@@ -330,6 +361,9 @@ package final class LinkHub {
         self.gone[name] = nil
         peer.host?.detach()
         guard var sender = peer.sender else { return }
+        // What nobody else could have as long as the member might come back.
+        let shares = self.takeShares(of: &sender, all: true)
+        if shares.readableBytes > 0, !self.isStopping { self.host.redispatch(shares) }
         OutgoingLink.report(lost: sender.onPeerGone(), for: name, self.logger)
     }
 

@@ -1,15 +1,5 @@
-import LocalBroker
 import Logging
 import NIOCore
-import NIOPosix
-
-#if canImport(Glibc)
-import Glibc
-#elseif canImport(Musl)
-import Musl
-#else
-import Darwin
-#endif
 
 /// The calling side of a link: connects to the peer for as long as the member lives, and sends it everything this node
 /// has for it.
@@ -32,10 +22,13 @@ package final class OutgoingLink {
     /// Set right after the peer's host has been attached.
     weak var peer: LinkPeer?
 
-    private(set) var phase = Phase.waiting
+    var phase = Phase.waiting
     var sender: LinkSender
     let takenBefore: UInt64
     private var connector = LinkConnector()
+    var keyChoice = LinkKeyChoice()
+    /// What the present connection began with.
+    var credentials = LinkCredentials.none
     private var flushing: FlushPolicy
     private var isFlushTimerArmed = false
     private var wasCongested = false
@@ -44,7 +37,7 @@ package final class OutgoingLink {
     /// Since when the link has been up, or missing.
     private(set) var changedAt = NIODeadline.now()
     /// Why there is no link, in words; `nil` while there is one, or before the first attempt has ended.
-    private(set) var failure: String?
+    var failure: String?
 
     // The present connection.
     private(set) var channel: (any Channel)?
@@ -84,46 +77,6 @@ package final class OutgoingLink {
 
     // MARK: Connecting
 
-    func connect() {
-        guard self.phase == .waiting else { return }
-        guard self.hub.configuration.allowsPublicAddresses || AddressRule.isPrivate(self.address) else {
-            self.phase = .stopped
-            self.failure = "its address \(self.address) is public: links there need a cluster key"
-            self.hub.logger.error(
-                "a member has a public address: links there need a cluster key",
-                metadata: ["peer": "\(self.name)", "address": "\(self.address)"]
-            )
-            return
-        }
-        self.phase = .connecting
-        let handler = OutgoingLinkHandler(link: self)
-        let bound = NIOLoopBound(handler, eventLoop: self.hub.loop)
-        ClientBootstrap(group: self.hub.loop)
-            .connectTimeout(self.hub.configuration.connectTimeout)
-            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .channelOption(.writeBufferWaterMark, value: .init(low: 128 << 10, high: 512 << 10))
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(bound.value) }
-            }
-            .connect(to: self.address)
-            .assumeIsolated()
-            .whenFailure { [weak self] error in
-                guard let self, self.phase == .connecting else { return }
-                let ending: LinkConnector.Ending = Self.isRefusal(error) ? .connectionRefused : .other
-                self.onDown(ending, Self.reason(error), wasConnected: false)
-            }
-    }
-
-    private static func isRefusal(_ error: any Error) -> Bool {
-        (error as? IOError)?.errnoCode == ECONNREFUSED
-    }
-
-    private static func reason(_ error: any Error) -> String {
-        if let error = error as? IOError { return String(cString: strerror(error.errnoCode)).lowercased() }
-        if case ChannelError.connectTimeout = error { return "no connection in time" }
-        return "\(error)"
-    }
-
     func onConnected(_ handler: OutgoingLinkHandler, channel: any Channel) {
         guard self.phase == .connecting else { return channel.close(promise: nil) }
         self.phase = .awaitingAnswer
@@ -148,18 +101,23 @@ package final class OutgoingLink {
         }
     }
 
+    /// Whether a handler is that of the present connection: TLS may go on reading from one that was given up.
+    func isPresent(_ handler: OutgoingLinkHandler) -> Bool { self.handler === handler }
+
     func onClosed(_ handler: OutgoingLinkHandler) {
         guard self.handler === handler else { return }
+        if self.phase == .awaitingAnswer, !self.isStopping { self.onUnanswered() }
         self.onDown(.other, "the connection was closed", wasConnected: self.phase == .up)
     }
 
     /// The connection, or the attempt, is over.
-    private func onDown(_ ending: LinkConnector.Ending, _ reason: String, wasConnected: Bool) {
+    func onDown(_ ending: LinkConnector.Ending, _ reason: String, wasConnected: Bool) {
         guard self.phase != .stopped else { return }
         self.failure = reason
         if wasConnected {
             self.changedAt = .now()
             self.sender.onDisconnected()
+            self.peer?.host.linkChanged(isUp: false)
         }
         self.forgetConnection()
         if wasConnected { self.log("link lost") }
@@ -178,7 +136,7 @@ package final class OutgoingLink {
         self.hub.loop.assumeIsolated().scheduleTask(in: instruction.retryAfter) { [weak self] in self?.connect() }
     }
 
-    private func forgetConnection() {
+    func forgetConnection() {
         if let feed = self.feed {
             self.bytesRaw += feed.bytesRaw
             self.bytesSent += feed.bytesSent
@@ -263,6 +221,9 @@ package final class OutgoingLink {
         self.connects += 1
         self.lastRefusal = nil
         self.connector.onUp()
+        let protection = self.opening?.name ?? "none"
+        self.keyChoice.reset()
+        self.peer?.host.linkChanged(isUp: true)
         let feed = LinkFeed(
             output: LinkOutput(channel: channel, compressor: compressor),
             hub: self.hub,
@@ -273,7 +234,9 @@ package final class OutgoingLink {
         self.tableAcknowledged = answer.tableSequence
         self.hub.logger.info(
             "link up",
-            metadata: ["peer": "\(self.name)", "compression": "\(answer.compression)"]
+            metadata: [
+                "peer": "\(self.name)", "compression": "\(answer.compression)", "protection": "\(protection)",
+            ]
         )
         try feed.send(.position(nextSequence: next))
         self.collect()
@@ -391,6 +354,8 @@ package final class OutgoingLink {
         guard self.sender.isCongested, self.phase != .stopped, self.phase != .up,
             now - self.changedAt > self.hub.configuration.stallMax
         else { return }
+        let shares = self.hub.takeShares(of: &self.sender, all: false)
+        if shares.readableBytes > 0 { self.hub.host.redispatch(shares) }
         self.report(lost: self.sender.onPeerGone())
         self.sender.restart(stream: self.hub.nextStream())
         self.reportProgress()

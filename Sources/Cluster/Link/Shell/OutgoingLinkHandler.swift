@@ -32,7 +32,7 @@ final class OutgoingLinkHandler: ChannelInboundHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        guard let link = self.link else { return context.close(promise: nil) }
+        guard let link = self.link, link.isPresent(self) else { return context.close(promise: nil) }
         var bytes = self.unwrapInboundIn(data)
         link.onHeard()
         self.decoder.buffer.writeBuffer(&bytes)
@@ -45,11 +45,12 @@ final class OutgoingLinkHandler: ChannelInboundHandler {
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
-        if context.channel.isWritable { self.link?.drain() }
+        if context.channel.isWritable, let link = self.link, link.isPresent(self) { link.drain() }
         context.fireChannelWritabilityChanged()
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        self.link?.onError(self, error)
         // A reset shows as an error, an orderly end does not; both end in channelInactive.
         context.close(promise: nil)
     }

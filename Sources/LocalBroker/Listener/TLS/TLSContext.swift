@@ -3,12 +3,6 @@ import NIOCore
 import NIOSSL
 import Synchronization
 
-#if canImport(Glibc)
-import Glibc
-#elseif canImport(Darwin)
-import Darwin
-#endif
-
 /// The certificates of one listener as they were last read without error. New handshakes use them; those before keep
 /// what they began with.
 final class TLSContext: Sendable {
@@ -64,8 +58,8 @@ final class TLSContext: Sendable {
         _ options: BrokerConfiguration.Listener.TLSOptions,
         isWebSocket: Bool
     ) throws(TLSFileError) -> State {
-        let chain = try Self.certificates(options.certificateFile, what: "certificate file")
-        let key = try Self.privateKey(options.privateKeyFile)
+        let chain = try TLSFiles.certificates(options.certificateFile, what: "certificate file")
+        let key = try TLSFiles.privateKey(options.privateKeyFile)
         var configuration = TLSConfiguration.makeServerConfiguration(
             certificateChain: chain.map { .certificate($0) },
             privateKey: .privateKey(key)
@@ -78,60 +72,17 @@ final class TLSContext: Sendable {
             guard let file = options.authorityFile else {
                 throw TLSFileError("clients' certificates cannot be verified without an authority file")
             }
-            configuration.trustRoots = .certificates(try Self.certificates(file, what: "authority file"))
+            configuration.trustRoots = .certificates(try TLSFiles.certificates(file, what: "authority file"))
             configuration.certificateVerification =
                 options.clientCertificates == .required ? .noHostnameVerification : .optionalVerification
             configuration.sendCANameList = true
         }
         let expiry = chain.first.map { Int($0.notValidAfter) } ?? 0
-        return State(context: try Self.makeContext(configuration, options), expirySeconds: expiry)
-    }
-
-    private static func makeContext(
-        _ configuration: TLSConfiguration,
-        _ options: BrokerConfiguration.Listener.TLSOptions
-    ) throws(TLSFileError) -> NIOSSLContext {
-        do {
-            return try NIOSSLContext(configuration: configuration)
-        } catch NIOSSLError.failedToLoadPrivateKey {
-            throw TLSFileError(
-                "the private key in \(options.privateKeyFile) does not belong to the certificate in "
-                    + options.certificateFile
-            )
-        } catch {
-            throw TLSFileError("the certificate in \(options.certificateFile) cannot be used: \(error)")
-        }
-    }
-
-    private static func certificates(_ path: String, what: String) throws(TLSFileError) -> [NIOSSLCertificate] {
-        try Self.checkReadable(path, what: what)
-        let certificates: [NIOSSLCertificate]
-        do {
-            certificates = try NIOSSLCertificate.fromPEMFile(path)
-        } catch {
-            throw TLSFileError("the \(what) \(path) is not a PEM file of certificates")
-        }
-        guard !certificates.isEmpty else { throw TLSFileError("the \(what) \(path) holds no PEM certificate") }
-        return certificates
-    }
-
-    private static func privateKey(_ path: String) throws(TLSFileError) -> NIOSSLPrivateKey {
-        try Self.checkReadable(path, what: "private key file")
-        do {
-            return try NIOSSLPrivateKey(file: path, format: .pem)
-        } catch {
-            throw TLSFileError("the private key file \(path) holds no PEM private key without a passphrase")
-        }
-    }
-
-    /// Reads a byte, as a folder too can be opened, and asks for the end, which a pipe does not have. (Not by `stat`, whose
-    /// members are in another module in each kind of build.)
-    private static func checkReadable(_ path: String, what: String) throws(TLSFileError) {
-        let descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
-        defer { if descriptor >= 0 { close(descriptor) } }
-        var byte: UInt8 = 0
-        guard descriptor >= 0, lseek(descriptor, 0, SEEK_END) >= 0, pread(descriptor, &byte, 1, 0) >= 0 else {
-            throw TLSFileError("the \(what) \(path) cannot be read: \(String(cString: strerror(errno)))")
-        }
+        let context = try TLSFiles.makeContext(
+            configuration,
+            certificateFile: options.certificateFile,
+            privateKeyFile: options.privateKeyFile
+        )
+        return State(context: context, expirySeconds: expiry)
     }
 }

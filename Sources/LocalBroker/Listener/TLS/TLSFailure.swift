@@ -1,9 +1,9 @@
 import NIOSSL
 
 /// What a failed handshake or a broken record says in a log.
-enum TLSFailure {
+package enum TLSFailure {
     /// The reason in words; nil for an error that is none of the peer's doing: it went away, or the closing was not clean.
-    static func reason(_ error: any Error) -> String? {
+    package static func reason(_ error: any Error) -> String? {
         switch error {
         case NIOSSLError.handshakeFailed(.sslError([.eofDuringHandshake])): nil
         case NIOSSLError.handshakeFailed(let error): "TLS handshake failed: \(Self.text(error))"

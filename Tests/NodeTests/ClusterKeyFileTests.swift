@@ -10,22 +10,22 @@ import Darwin
 #endif
 
 @Suite("The file of keys")
-struct GossipKeyFileTests {
+struct ClusterKeyFileTests {
     private static let keys: [KeyRing.Key] = (1...3).compactMap {
         KeyRing.Key(bytes: [UInt8](repeating: UInt8($0), count: 32))
     }
     private static var texts: [String] { Self.keys.map(\.base64) }
 
-    private static func withFile(_ text: String, _ body: (GossipKeyFile) throws -> Void) async throws {
+    private static func withFile(_ text: String, _ body: (ClusterKeyFile) throws -> Void) async throws {
         try await TemporaryDirectory.with { directory in
             let path = "\(directory)/keys"
             try AtomicFile.replace(path, with: text)
-            try body(GossipKeyFile(path: path))
+            try body(ClusterKeyFile(path: path))
             #expect(try TemporaryDirectory.names(directory) == ["keys"])
         }
     }
 
-    private static func content(_ file: GossipKeyFile) throws -> String {
+    private static func content(_ file: ClusterKeyFile) throws -> String {
         try TextFile.read(file.path, bytesMax: 10_000)
     }
 
@@ -84,12 +84,12 @@ struct GossipKeyFileTests {
     @Test("a file that cannot be read or written is named in the refusal, without its folder and its keys")
     func unwritable() async throws {
         try await TemporaryDirectory.with { directory in
-            let gone = GossipKeyFile(path: "\(directory)/no")
+            let gone = ClusterKeyFile(path: "\(directory)/no")
             let failure = #expect(throws: KeyRefusal.self) { try gone.change(.add(Self.keys[0])) }
             #expect(failure?.description.contains("its file no cannot be changed") == true)
             #expect(failure?.description.contains(directory) == false)
             // Too long a name for the new file that is to replace it.
-            let long = GossipKeyFile(path: "\(directory)/\(String(repeating: "k", count: 252))")
+            let long = ClusterKeyFile(path: "\(directory)/\(String(repeating: "k", count: 252))")
             let file = open(long.path, O_CREAT | O_WRONLY, 0o600)
             Output.write(Self.texts[0], to: file)
             close(file)

@@ -3,7 +3,7 @@ import Gossip
 import Synchronization
 
 /// The file with the keys of the gossip ring. It is what counts: what is in force is what was read from it last.
-final class GossipKeyFile: Sendable {
+final class ClusterKeyFile: Sendable {
     let path: String
     /// Held while the file is read and put in force, or changed: one does not undo the other.
     private let access = Mutex(())
@@ -12,7 +12,7 @@ final class GossipKeyFile: Sendable {
 
     /// The file that the settings name, if any.
     init?(_ options: ClusterOptions) {
-        guard let file = options.gossipKeyFile else { return nil }
+        guard let file = options.clusterKeyFile else { return nil }
         self.path = file.path
     }
 
