@@ -5,11 +5,21 @@ import Synchronization
 /// Shared subscriptions: one member of a group gets each message. (MQTT 5, section 4.8.2)
 extension Shard {
     /// Chooses who of a group gets the message at hand: a member, or a peer for one that it chooses.
+    @inline(__always)
     func chooseMember(ofGroup number: UInt32, _ question: ShareChooser.Question) -> Route? {
         let members = self.reader.members(ofGroup: number)
         guard !members.peers.isEmpty, self.shared.unlinkedPeers.isAny else {
             return self.choose(members, ofGroup: number, question)
         }
+        return self.choose(linkedFirst: members, ofGroup: number, question)
+    }
+
+    @inline(never)
+    private func choose(
+        linkedFirst members: ShareMembers,
+        ofGroup number: UInt32,
+        _ question: ShareChooser.Question
+    ) -> Route? {
         let unlinked = self.shared.unlinkedPeers
         let peers = members.peers.map { unlinked.contains($0.subscriber.slot) ? $0.unreachable : $0 }
         return peers.withUnsafeBufferPointer { peers in
