@@ -54,8 +54,7 @@ struct ShareChooser {
         hashes: () -> NodeHashes,
         keepsUp: (Route) -> Bool
     ) -> Route? {
-        // The usual case, for every message: nothing of it is about peers.
-        if self.strategy == .local, !members.present.isEmpty { return self.inTurn(members.present, number, keepsUp) }
+        if let own = self.chooseOwn(members.present, ofGroup: number, keepsUp: keepsUp) { return own }
         let peers = question.isOwnOnly ? UnsafeBufferPointer(start: nil, count: 0) : members.peers
         let online = peers.reduce(0) { $0 + Int($1.online) }
         guard !members.present.isEmpty || online > 0 else { return self.chooseOffline(members.away, peers, number) }
@@ -78,13 +77,14 @@ struct ShareChooser {
         }
     }
 
-    /// Of own members.
+    /// The usual case, in line for the sake of brokers without peers: an own member in turn; nil where it takes more to choose.
     @inline(__always)
-    private mutating func inTurn(
+    mutating func chooseOwn(
         _ present: UnsafeBufferPointer<Route>,
-        _ number: UInt32,
-        _ keepsUp: (Route) -> Bool
-    ) -> Route {
+        ofGroup number: UInt32,
+        keepsUp: (Route) -> Bool
+    ) -> Route? {
+        guard self.strategy == .local, !present.isEmpty else { return nil }
         let turn = Int(self.turn(of: number) % UInt32(truncatingIfNeeded: present.count))
         for step in 0..<min(present.count, Self.candidatesMax) {
             var place = turn &+ step

@@ -6,8 +6,12 @@ import Synchronization
 extension Shard {
     /// Chooses who of a group gets the message at hand: a member, or a peer for one that it chooses.
     @inline(__always)
-    func chooseMember(ofGroup number: UInt32, _ question: ShareChooser.Question) -> Route? {
+    func chooseMember(ofGroup number: UInt32, _ makeQuestion: @autoclosure () -> ShareChooser.Question) -> Route? {
         let members = self.reader.members(ofGroup: number)
+        if let own = self.shareChooser.chooseOwn(members.present, ofGroup: number, keepsUp: { self.keepsUp($0) }) {
+            return own
+        }
+        let question = makeQuestion()
         guard !members.peers.isEmpty, self.shared.unlinkedPeers.isAny else {
             return self.choose(members, ofGroup: number, question)
         }
@@ -43,6 +47,7 @@ extension Shard {
         )
     }
 
+    @inline(__always)
     private func keepsUp(_ route: Route) -> Bool {
         guard Int(route.subscriber.shard) == self.index else { return true }
         guard let session = self.slots[Int(route.subscriber.slot)], let connection = session.connection else {
