@@ -35,7 +35,7 @@ extension Broker {
 
     /// Makes a peer one more subscriber.
     package func attachPeer(name: String) -> PeerOutlet {
-        self.linkShard.attachPeer(name: name)
+        self.linkShard.attachPeer(name: name, ownName: self.identity.name)
     }
 
     /// The peer is gone: nothing is collected for it any more and its routes are removed.
@@ -47,7 +47,9 @@ extension Broker {
     /// is to have no routes but those of sessions that are kept. Nobody waits for it.
     package func setAway(_ peer: PeerOutlet, _ isAway: Bool) {
         peer.isAway = isAway
-        if isAway { peer.releaseAll() }
+        guard isAway else { return }
+        peer.releaseAll()
+        self.setLinked(peer.slot, true)
     }
 
     /// Some of a peer's subscriptions changed.
@@ -69,7 +71,12 @@ extension Broker {
 
     /// Says whether the link to a peer is full: clients whose QoS 1 and 2 messages it must carry are not read from meanwhile.
     package func setCongested(_ peer: PeerSlot, _ isCongested: Bool) {
-        self.shared.congestedPeers.set(peer, isCongested: isCongested)
+        self.shared.congestedPeers.set(peer, isCongested)
+    }
+
+    /// Says whether there is a link to a peer: without one its members of share groups come behind all others.
+    package func setLinked(_ peer: PeerSlot, _ isLinked: Bool) {
+        self.shared.unlinkedPeers.set(peer, !isLinked)
     }
 
     /// Delivers messages of a peer to this node's clients, and stores the retained ones.
@@ -88,6 +95,13 @@ extension Broker {
         self.linkShard.publishFromPeer(records, position: position, stored: stored)
     }
 
+    /// Messages that named share groups, and that a peer which is gone has not taken, are for other members.
+    ///
+    /// - Parameter records: each preceded by its length. Others than those are not among them.
+    package func redispatch(_ records: ByteBuffer) {
+        self.linkShard.redispatch(records)
+    }
+
     /// Keeps a retained message that a peer sent while the stores were made equal. Nobody receives it as a message.
     ///
     /// - Returns: false if the record cannot be read.
@@ -103,12 +117,20 @@ extension Shard {
         SubscriberID(shard: UInt16(Self.linkShard), slot: slot, kind: .peer)
     }
 
-    fileprivate func attachPeer(name: String) -> PeerOutlet {
+    fileprivate func attachPeer(name: String, ownName: String) -> PeerOutlet {
         let slot = PeerSlot(self.outlets.count)
         let outlet = PeerOutlet(name: name, slot: slot)
         self.outlets.append(outlet)
+        self.shared.nodeHashes.withLock {
+            $0.own = Self.nodeHash(ownName)
+            $0.peers.append(Self.nodeHash(name))
+        }
         self.shared.peerCount.add(1, ordering: .relaxed)
         return outlet
+    }
+
+    private static func nodeHash(_ name: String) -> UInt64 {
+        Array(name.utf8).withUnsafeBytes { StableHash.hash($0) }
     }
 
     /// A slot is not used again while a route or a record on its way to this shard may still name it.
@@ -116,7 +138,8 @@ extension Shard {
         guard let outlet = self.outlets[Int(slot)] else { return }
         outlet.releaseAll()
         self.outlets[Int(slot)] = nil
-        self.shared.congestedPeers.set(slot, isCongested: false)
+        self.shared.congestedPeers.set(slot, false)
+        self.shared.unlinkedPeers.set(slot, false)
         self.shared.peerCount.subtract(1, ordering: .relaxed)
         self.shared.routes.apply([.removePeer(Self.subscriberID(ofPeer: slot))])
     }
@@ -127,20 +150,14 @@ extension Shard {
         stored: @escaping () -> Void
     ) -> (count: Int, areStored: Bool) {
         self.beginTick()
-        var at = 0
-        var count = 0
         var areStored = true
-        while at < records.count {
-            guard let (length, size) = MessageRecord.readInteger(records, at: at),
-                at + size + length <= records.count,
-                let message = MessageRecord.read(
-                    UnsafeRawBufferPointer(rebasing: records[(at + size)..<(at + size + length)])
-                )
-            else { break }
-            self.publish(message, from: nil, publisher: nil, scope: .clients)
+        let count = MessageRecord.forEach(in: records) { message in
+            if message.groups.count > 0 {
+                self.publishToGroups(message, isOwnFirst: true)
+            } else {
+                self.publish(message, from: nil, publisher: nil, scope: .clients)
+            }
             if self.isStorageAwaited, message.qos != .atMostOnce { areStored = false }
-            at += size + length
-            count += 1
         }
         if !areStored {
             if let position { self.store(.put(.setting(position.setting))) }

@@ -43,6 +43,8 @@ public struct BrokerConfiguration: Sendable {
     public var topicAliasMaximum: UInt16 = 32
     /// Topic aliases that the broker assigns to a client that takes some; 0 for none. [MQTT-3.1.2-26]
     public var outboundTopicAliasMaximum: UInt16 = 32
+    /// Which member of a shared subscription's group gets a message.
+    public var shareStrategy = ShareStrategy.local
     /// The longest keep alive of an MQTT 5 client, in seconds; a client that asks for more, or for none, is told to keep
     /// to this one. Nil leaves clients their own. [MQTT-3.1.2-21]
     public var maximumKeepAlive: UInt16?

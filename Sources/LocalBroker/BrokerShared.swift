@@ -23,7 +23,11 @@ final class BrokerShared: Sendable {
     let directory = SessionDirectory()
     /// Peers that are attached; where there are none a retained message needs no copy for them.
     let peerCount = Atomic<Int>(0)
-    let congestedPeers = CongestedPeers()
+    let congestedPeers = PeerSet()
+    /// Those that are members and have no link from here.
+    let unlinkedPeers = PeerSet()
+    /// What share groups are spread over nodes by.
+    let nodeHashes = Mutex(ShareChooser.NodeHashes())
     /// Who is told of route changes, once there are peers.
     let observer = Mutex<(any BrokerObserver)?>(nil)
     /// Files that are read again when they change.

@@ -110,6 +110,53 @@ struct ClusterServiceTests {
         for node in [a, b, c] { await node.stop() }
     }
 
+    @Test("A share group gets each message once, wherever its members are, also when a node with members dies")
+    func shareGroup() async throws {
+        let a = try await TestNode.start("a")
+        let b = try await TestNode.start("b", seed: a)
+        let c = try await TestNode.start("c", seed: a)
+        for node in [a, b, c] { #expect(try await node.isLinked(to: 2)) }
+        let members = [
+            try await b.connect("b1"), try await b.connect("b2"), try await c.connect("c1"), try await a.connect("a1"),
+        ]
+        for member in members { #expect(try await member.subscribe("$share/g/t", qos: 2)) }
+        for peer in ["b", "c"] { #expect(try await a.knows(filters: 1, of: peer)) }
+        let publisher = try await a.connect("p")
+        for number in 0..<30 { publisher.publish("t", "own \(number)", qos: UInt8(number % 3)) }
+        #expect(try await eventually { members[3].messages.count == 30 })
+        // Without a member of its own the node has others serve, in proportion.
+        try await members[3].close()
+        #expect(
+            try await eventually {
+                publisher.publish("t", "probe", qos: 0)
+                return members[..<3].contains { !$0.messages.isEmpty }
+            }
+        )
+        @Sendable func received(_ member: TestClient) -> [String] {
+            member.messages.map(\.payload).filter { $0 != "probe" }
+        }
+        for number in 0..<300 { publisher.publish("t", "\(number)", qos: UInt8(number % 3)) }
+        #expect(try await eventually { members[..<3].flatMap(received).count == 300 })
+        #expect(Set(members[..<3].flatMap(received)).count == 300)
+        #expect(abs(received(members[2]).count - 100) <= 3)
+        // A node that lives and cannot be linked to is passed over.
+        b.proxy.stop()
+        #expect(try await eventually { await a.cluster.statistics().contains { $0.peer == "b" && !$0.isUp } })
+        for number in 0..<50 { publisher.publish("t", "past b \(number)", qos: 2) }
+        #expect(
+            try await eventually { members[2].messages.count(where: { $0.payload.hasPrefix("past b") }) == 50 }
+        )
+        // What was on its way to a node that dies goes to another one.
+        await b.kill()
+        for number in 0..<100 { publisher.publish("t", "late \(number)", qos: 1) }
+        #expect(
+            try await eventually {
+                Set(members[2].messages.map(\.payload).filter { $0.hasPrefix("late") }).count == 100
+            }
+        )
+        for node in [a, c] { await node.stop() }
+    }
+
     @Test("Retained messages are at every node, also at one that joins later, and the last one wins")
     func retained() async throws {
         let a = try await TestNode.start("a")

@@ -34,6 +34,9 @@ struct DocumentationTests {
         let filter = Array("a/+".utf8)
         var records = ByteBuffer()
         TestRecord.append(topic: "a/b", qos: 1, payload: "hi!".utf8, to: &records)
+        let group = Array("$share/g/t".utf8)
+        var shared = ByteBuffer()
+        TestRecord.append(qos: 1, groups: ["$share/g/t"], payload: "hi!".utf8, to: &shared)
         let expected: [LinkFrame] = [
             .hello(
                 LinkHello(compressionOffered: 0, origin: "a", originEpoch: 1, target: "b", targetEpoch: 2, stream: 1)
@@ -43,16 +46,19 @@ struct DocumentationTests {
             ),
             .position(nextSequence: 1),
             .tableDelta(firstSequence: 1, changes: [TableChange(filter: filter, interest: 1)]),
+            .tableDelta(firstSequence: 2, changes: [TableChange(filter: group, interest: 1, members: 2)]),
             .publish(RecordBatch(count: 1, sequenced: 1, records: records)),
+            .publish(RecordBatch(count: 1, sequenced: 1, records: shared)),
             .heartbeat(
                 LinkHeartbeat(
-                    sequence: 1,
-                    tableSequence: 1,
-                    tableDigest: TableDigest.hash(filter: filter, interest: 1),
+                    sequence: 2,
+                    tableSequence: 2,
+                    tableDigest: TableDigest.hash(filter: filter, interest: 1)
+                        ^ TableDigest.hash(filter: group, interest: 1, members: 2),
                     retainedDigest: 0
                 )
             ),
-            .acknowledgement(sequence: 1, tableSequence: 1),
+            .acknowledgement(sequence: 2, tableSequence: 2),
             .goodbye(.stopping),
         ]
         var encoded = ByteBuffer()

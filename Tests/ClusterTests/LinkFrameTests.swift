@@ -52,6 +52,16 @@ enum GoldenFrames {
             ),
             "0c 06 01 03 02 01 03 61 2f 2b ff 01 62"
         ),
+        (
+            .tableDelta(
+                firstSequence: 3,
+                changes: [
+                    TableChange(filter: Array("$share/g/t".utf8), interest: 1, members: 201),
+                    TableChange(filter: Array("$share/g/t".utf8), interest: nil),
+                ]
+            ),
+            "1e 06 01 03 02 01 0a 24 73 68 61 72 65 2f 67 2f 74 c9 01 ff 0a 24 73 68 61 72 65 2f 67 2f 74"
+        ),
         (.snapshotBegin(sequence: 300, count: 1), "05 07 01 ac 02 01"),
         (.snapshotEntries([TableChange(filter: Array("#".utf8), interest: 2)]), "06 08 01 01 02 01 23"),
         (.snapshotEnd(digest: 0xFEDC_BA98_7654_3210), "0a 09 01 fe dc ba 98 76 54 32 10"),

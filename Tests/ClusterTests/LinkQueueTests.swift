@@ -186,6 +186,59 @@ struct LinkQueueTests {
         #expect(receiver.onHello(stream: 1) == nil)
     }
 
+    @Test("What is for share groups is taken out of the queue of a peer that is gone, and the peer still counts alike")
+    func shares() throws {
+        var sender = LinkSender(stream: 1)
+        var receiver = LinkReceiver()
+        _ = receiver.onHello(stream: 1)
+        try receiver.onPosition(nextSequence: try sender.onConnected(peerSequence: 0))
+        /// Numbers of which a third is for nobody's group; `taken` is what of the others is at these QoS.
+        func records(_ numbers: ClosedRange<UInt8>, taken qos: Set<UInt8>) -> (all: ByteBuffer, taken: ByteBuffer) {
+            var all = ByteBuffer()
+            var taken = ByteBuffer()
+            for number in numbers {
+                guard number % 3 != 0 else {
+                    TestRecord.append(number: UInt64(number), qos: number % 2 + 1, to: &all)
+                    continue
+                }
+                var share = ByteBuffer()
+                TestRecord.append(qos: number % 3, groups: ["$share/g/t"], payload: [number], to: &share)
+                all.writeImmutableBuffer(share)
+                if qos.contains(number % 3) { taken.writeBuffer(&share) }
+            }
+            return (all, taken)
+        }
+        let sent = records(1...9, taken: [1])
+        try sender.enqueue(sent.all)
+        let first = sender.next()
+        let batch = try #require(first)
+        #expect(try receiver.onBatch(sequenced: batch.sequenced) == .take)
+        let waiting = records(10...20, taken: [1, 2])
+        try sender.enqueue(waiting.all)
+        let messages = sender.messages
+        sender.onPeerAway()
+        var expected = sent.taken
+        expected.writeImmutableBuffer(waiting.taken)
+        #expect(try sender.takeShares(all: false) == expected)
+        #expect(try sender.takeShares(all: false).readableBytes == 0)
+        var forGood = sender
+        #expect(try forGood.takeShares(all: true) == records(1...9, taken: [2]).taken)
+        #expect(forGood.onPeerGone() == 6)
+        #expect(sender.messages == messages)
+        // The peer was only out of sight, and has the first batch.
+        #expect(receiver.onHello(stream: 1) == 9)
+        try receiver.onPosition(nextSequence: try sender.onConnected(peerSequence: 9))
+        let second = sender.next()
+        let rest = try #require(second)
+        #expect(try RecordWalk.count(rest.records) == rest)
+        #expect(try receiver.onBatch(sequenced: rest.sequenced) == .take)
+        try receiver.onHeartbeat(sequence: sender.lastSentSequence)
+        try sender.onAcknowledged(receiver.acknowledgeable)
+        #expect(sender.bytes == 0)
+        #expect(sender.messages == 0)
+        #expect(sender.finished == sender.taken)
+    }
+
     @Test("A receiver refuses a gap, a second position and a batch before the position")
     func receiverErrors() throws {
         var receiver = LinkReceiver()

@@ -144,6 +144,25 @@ struct LinkShellTests {
         try await second.stop()
     }
 
+    @Test("What a peer that is gone has not taken and is for share groups is given back, at once")
+    func sharesOfThePeer() async throws {
+        let a = try await RunningNode.start("a")
+        let b = try await RunningNode.start("b")
+        try await a.meet("b", at: b.address)
+        try await b.meet("a", at: a.address)
+        #expect(try await a.wait { seen, statistics in statistics.first?.isUp == true && seen.linked == ["b": true] })
+        try await b.stop()
+        #expect(try await a.wait { seen, _ in seen.linked == ["b": false] })
+        var records = ByteBuffer()
+        TestRecord.append(qos: 2, groups: ["$share/g/t", "$share/h/t"], payload: [1], to: &records)
+        let bytes = records.readableBytes
+        TestRecord.append(qos: 1, payload: [1], to: &records)
+        try await a.publish(records, count: 2, to: "b")
+        try await a.run { _, hub in hub.memberGone(name: "b", epoch: 1) }
+        #expect(try await a.seen().redispatched == bytes)
+        try await a.stop()
+    }
+
     @Test("A link without compression and one with it carry the same, and the counters tell the difference")
     func counters() async throws {
         let (a, b, proxy) = try await self.pair()

@@ -19,7 +19,10 @@ final class LinkTestNode: LinkHost {
         var retained: [UInt64] = []
         var dead: [String] = []
         var congested: [Bool] = []
+        var linked: [String: Bool] = [:]
         var detached: [String] = []
+        /// How many bytes of messages for share groups of members that are gone are for others.
+        var redispatched = 0
         /// How many of the messages for each peer are done with.
         var finished: [String: UInt64] = [:]
         /// What was to be stored last.
@@ -75,6 +78,10 @@ final class LinkTestNode: LinkHost {
             self.applyRoutes(all)
         }
 
+        func linkChanged(isUp: Bool) {
+            self.node.seen.withLock { $0.linked[self.name] = isUp }
+        }
+
         func congestionChanged(_ isCongested: Bool) {
             self.node.seen.withLock { $0.congested.append(isCongested) }
         }
@@ -89,6 +96,10 @@ final class LinkTestNode: LinkHost {
                 $0.routes[self.name] = nil
             }
         }
+    }
+
+    func redispatch(_ records: ByteBuffer) {
+        self.seen.withLock { $0.redispatched += records.readableBytes }
     }
 
     let seen = Mutex(Seen())

@@ -21,6 +21,16 @@ struct TableTests {
         #expect(one.count == 2)
         one.apply([self.change("a", nil), self.change("b", nil)])
         #expect(one.digest == 0)
+        let group = Array("$share/g/a/+".utf8)
+        other.apply([self.change("a", nil), self.change("b", nil)])
+        for members in [3, 5, 1 << 20] as [UInt32] {
+            one.apply([TableChange(filter: group, interest: 2, members: members)])
+            #expect(one.digest == TableDigest.hash(filter: group, interest: 2, members: members))
+            #expect(one.all == [TableChange(filter: group, interest: 2, members: members)])
+        }
+        #expect(one.digest != TableDigest.hash(filter: group, interest: 2, members: 5))
+        one.apply([TableChange(filter: group, interest: nil)])
+        #expect(one.digest == other.digest)
     }
 
     /// One owner and one replica, with connections that break, frames that are lost, and heartbeats.

@@ -35,11 +35,20 @@ enum TestRecord {
     static func append(
         topic: String = "t",
         qos: UInt8,
+        groups: [String] = [],
         payload: some Collection<UInt8>,
         to buffer: inout ByteBuffer
     ) {
         var record = ByteBuffer()
-        record.writeInteger(qos)
+        record.writeInteger(qos | (groups.isEmpty ? 0 : 0x80))
+        if !groups.isEmpty {
+            record.writeLinkInteger(UInt64(groups.reduce(5) { $0 + 2 + $1.utf8.count }))
+            record.writeBytes([0, 0, 0, 0, 1])
+            for group in groups {
+                record.writeInteger(UInt16(group.utf8.count))
+                record.writeString(group)
+            }
+        }
         record.writeInteger(UInt16(topic.utf8.count))
         record.writeString(topic)
         record.writeBytes(payload)

@@ -54,7 +54,8 @@ struct BrokerConfigurationTests {
             "--receive-maximum=5",
             "--topic-alias-maximum=0",
             "--outbound-topic-aliases=1",
-            "--response-information=r/%c"
+            "--response-information=r/%c",
+            "--share-strategy=round-robin"
         )
         #expect(configuration.maximumSessionExpiry == 60)
         #expect(configuration.maximumKeepAlive == 30)
@@ -62,6 +63,7 @@ struct BrokerConfigurationTests {
         #expect(configuration.topicAliasMaximum == 0)
         #expect(configuration.outboundTopicAliasMaximum == 1)
         #expect(configuration.responseInformation == "r/%c")
+        #expect(configuration.shareStrategy == .roundRobin)
     }
 
     @Test("access is handed on")
@@ -99,6 +101,7 @@ struct BrokerConfigurationTests {
         #expect(configuration.maximumConnections == standard.maximumConnections)
         #expect(configuration.clientMessageRate == standard.clientMessageRate)
         #expect(configuration.queueFullPolicy == standard.queueFullPolicy)
+        #expect(configuration.shareStrategy == standard.shareStrategy)
         #expect(configuration.memoryMark == standard.memoryMark)
         #expect(configuration.flapLimit == standard.flapLimit)
     }

@@ -59,6 +59,10 @@ final class ClusterHost: LinkHost {
         )
     }
 
+    func redispatch(_ records: ByteBuffer) {
+        self.broker.redispatch(records)
+    }
+
     func confirmDead(name: String, epoch: UInt64) {
         self.logger.notice("a member's process is dead", metadata: ["peer": "\(name)", "epoch": "\(epoch)"])
         self.onDead(name, epoch)
@@ -123,13 +127,25 @@ private final class ClusterPeerHost: LinkPeerHost {
         self.broker.replacePeerRoutes(self.outlet.slot, all.map(RouteChange.init))
     }
 
+    func linkChanged(isUp: Bool) {
+        self.broker.setLinked(self.outlet.slot, isUp)
+    }
+
     func congestionChanged(_ isCongested: Bool) {
         self.broker.setCongested(self.outlet.slot, isCongested)
     }
 
     func goAway(keeping routes: [TableChange]) {
         self.broker.setAway(self.outlet, true)
-        self.replaceRoutes(routes)
+        let changes = routes.map { route in
+            var change = RouteChange(route)
+            if route.isShared {
+                change.interest?.online = 0
+                change.interest?.offline = .unreachable
+            }
+            return change
+        }
+        self.broker.replacePeerRoutes(self.outlet.slot, changes)
     }
 
     func comeBack() {
@@ -210,7 +226,8 @@ extension TableChange {
     init(_ change: RouteChange) {
         self.init(
             filter: change.filter,
-            interest: change.interest.map { $0.qos | ($0.isKept ? Self.keptBit : 0) }
+            interest: change.interest.map { $0.qos | ($0.isKept ? Self.keptBit : 0) },
+            members: change.interest.map { min($0.online, 1 << 26) << 1 | ($0.offline == .none ? 0 : 1) } ?? 0
         )
     }
 }
@@ -220,7 +237,12 @@ extension RouteChange {
         self.init(
             filter: change.filter,
             interest: change.interest.map { byte in
-                RouteInterest(qos: byte & ~TableChange.keptBit, isKept: byte & TableChange.keptBit != 0)
+                RouteInterest(
+                    qos: byte & ~TableChange.keptBit,
+                    isKept: byte & TableChange.keptBit != 0,
+                    online: change.members >> 1,
+                    offline: change.members & 1 == 0 ? .none : .waiting
+                )
             }
         )
     }

@@ -12,7 +12,7 @@ package struct SubscriptionOptions: Hashable, Sendable {
         self.rawValue = qos & 0b11 | (noLocal ? 0b100 : 0) | (retainAsPublished ? 0b1000 : 0)
     }
 
-    /// Of a peer or a share group.
+    /// Of a peer.
     init(_ interest: RouteInterest) {
         self.init(qos: min(interest.qos, 2))
         self.isKept = interest.isKept
@@ -43,12 +43,13 @@ package struct SubscriptionOptions: Hashable, Sendable {
 /// One receiver of one filter. Sixteen bytes, so that the receivers of a filter are walked as a plain array.
 package struct Route: Hashable, Sendable {
     package var subscriber: SubscriberID
-    /// The MQTT 5 subscription identifier, 0 for none.
+    /// The MQTT 5 subscription identifier, 0 for none. For a peer in a share group its members whose clients are connected.
     package var subscriptionIdentifier: UInt32
     package var options: SubscriptionOptions
     /// 1 only while a peer's set is being replaced: the routes that are in the new set. Never 1 in a published table.
     var mark: UInt8 = 0
-    /// For a member of a share group the number its session knows the shared subscription by; 0 for others.
+    /// For a member of a share group the number its session knows the shared subscription by; for a peer in one what members it
+    /// has whose clients are not connected; 0 for others.
     package var share: UInt16 = 0
 
     package init(
@@ -61,5 +62,27 @@ package struct Route: Hashable, Sendable {
         self.subscriptionIdentifier = subscriptionIdentifier
         self.options = options
         self.share = share
+    }
+
+    /// What a peer wants at an ordinary filter, or for the members that it has in a share group.
+    init(peer: SubscriberID, _ interest: RouteInterest) {
+        self.init(
+            subscriber: peer,
+            options: SubscriptionOptions(interest),
+            subscriptionIdentifier: interest.online,
+            share: UInt16(interest.offline.rawValue)
+        )
+    }
+
+    /// Of a peer in a share group.
+    var online: UInt32 { self.subscriptionIdentifier }
+    var offline: OfflineMembers { OfflineMembers(rawValue: UInt8(truncatingIfNeeded: self.share)) ?? .none }
+
+    /// The same while there is no way to it.
+    var unreachable: Route {
+        var route = self
+        route.subscriptionIdentifier = 0
+        route.share = UInt16(OfflineMembers.unreachable.rawValue)
+        return route
     }
 }

@@ -3,8 +3,9 @@ struct RouteCursor {
     var operation = 0
     /// Changes of the current operation already made.
     var item = 0
-    /// Next node of the sweep that ends the replacement or removal of a peer.
+    /// Next node of the sweep that ends the replacement or removal of a peer, and next share group.
     var node: UInt32 = 0
+    var group: UInt32 = 0
 }
 
 /// Applying batches, in slices.
@@ -58,15 +59,15 @@ extension RouteTrie {
             return true
         case .setAway(let filter, let subscriber, let isAway):
             budget -= 1
-            self.setAway(filter, subscriber, isAway: isAway)
+            self.setAway(filter, subscriber, isAway: isAway, changes: &changes)
             return true
         case .updatePeer(let peer, let updates):
             return self.update(peer, updates, mark: 0, cursor: &cursor, budget: &budget, changes: &changes)
         case .replacePeer(let peer, let updates):
             return self.update(peer, updates, mark: 1, cursor: &cursor, budget: &budget, changes: &changes)
-                && self.sweep(peer, cursor: &cursor, budget: &budget, changes: &changes)
+                && self.sweep(peer, cursor: &cursor, budget: &budget)
         case .removePeer(let peer):
-            return self.sweep(peer, cursor: &cursor, budget: &budget, changes: &changes)
+            return self.sweep(peer, cursor: &cursor, budget: &budget)
         }
     }
 
@@ -131,12 +132,16 @@ extension RouteTrie {
             change()
             return
         }
-        let before = self.interest(in: self.run(at: place).pointee)
+        let before = self.ownInterest(at: place)
         change()
-        let after = self.interest(in: self.run(at: place).pointee)
+        let after = self.ownInterest(at: place)
         if before != after {
             changes?.append(RouteChange(filter: filter, interest: after))
         }
+    }
+
+    private func ownInterest(at place: Place) -> RouteInterest? {
+        place.isFilter ? self.interest(in: self.run(at: place).pointee) : self.interest(ofGroup: place.node)
     }
 
     // MARK: Peers
@@ -157,7 +162,7 @@ extension RouteTrie {
             let update = updates[cursor.item]
             cursor.item += 1
             if let interest = update.interest {
-                var route = Route(subscriber: peer, options: SubscriptionOptions(interest))
+                var route = Route(peer: peer, interest)
                 route.mark = mark
                 self.subscribe(update.filter, route, changes: &changes)
             } else {
@@ -174,8 +179,7 @@ extension RouteTrie {
     private func sweep(
         _ peer: SubscriberID,
         cursor: inout RouteCursor,
-        budget: inout Int,
-        changes: inout [RouteChange]?
+        budget: inout Int
     ) -> Bool {
         while cursor.node < self.nodeCount {
             if budget <= 0 {
@@ -184,16 +188,24 @@ extension RouteTrie {
             budget -= 1
             let end = min(self.nodeCount, cursor.node + UInt32(Self.sweptNodesPerUnit))
             for node in cursor.node..<end where self.nodes[Int(node)].parent != RouteNode.freeParent {
-                self.sweep(peer, at: Place(kind: .exact, node: node), changes: &changes)
-                self.sweep(peer, at: Place(kind: .multiLevel, node: node), changes: &changes)
+                self.sweep(peer, at: Place(kind: .exact, node: node))
+                self.sweep(peer, at: Place(kind: .multiLevel, node: node))
                 self.removeIfBare(node)
             }
             cursor.node = end
         }
+        while cursor.group < self.groups.count {
+            if budget <= 0 {
+                return false
+            }
+            budget -= 1
+            self.sweepGroup(cursor.group, peer)
+            cursor.group += 1
+        }
         return true
     }
 
-    private func sweep(_ peer: SubscriberID, at place: Place, changes: inout [RouteChange]?) {
+    func sweep(_ peer: SubscriberID, at place: Place) {
         let run = self.run(at: place).pointee
         guard let position = self.find(peer, in: run) else {
             return
@@ -218,6 +230,12 @@ extension RouteTrie {
                     own.append(RouteChange(filter: self.filter(of: place), interest: interest))
                 }
             }
+        }
+        for group in self.groups.all {
+            guard let filter = self.groups.filter(of: group), let interest = self.interest(ofGroup: group) else {
+                continue
+            }
+            own.append(RouteChange(filter: filter, interest: interest))
         }
         return own
     }

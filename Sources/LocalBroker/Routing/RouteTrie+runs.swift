@@ -11,13 +11,13 @@ extension RouteTrie {
     typealias RunPointer = UnsafeMutablePointer<RouteRun>
 
     func run(at place: Place) -> RunPointer {
-        // Both a node and a group begin with their two runs.
+        // Both a node and a group begin with their runs.
         let owner =
             place.isFilter
             ? UnsafeMutableRawPointer(self.nodes + Int(place.node))
             : UnsafeMutableRawPointer(self.groups.base + Int(place.node))
         let runs = owner.assumingMemoryBound(to: RouteRun.self)
-        return runs + (place.kind == .multiLevel || place.kind == .away ? 1 : 0)
+        return runs + place.kind.offset
     }
 
     func routes(of run: RouteRun) -> UnsafeMutablePointer<Route> {
@@ -49,7 +49,7 @@ extension RouteTrie {
             return highest.map { RouteInterest(qos: UInt8($0), isKept: index.sessions[3] > 0) }
         }
         var interest: RouteInterest?
-        for position in 0..<run.count where !routes[position].subscriber.isPeer {
+        for position in 0..<run.count where routes[position].subscriber.isSession {
             let options = routes[position].options
             interest = RouteInterest(
                 qos: max(interest?.qos ?? 0, options.qos),

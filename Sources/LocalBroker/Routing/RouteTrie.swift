@@ -83,6 +83,16 @@ final class RouteTrie {
             /// Members of a share group, whose number stands in for the node.
             case present
             case away
+            case peers
+
+            /// Of the run, in a node or a group.
+            var offset: Int {
+                switch self {
+                case .exact, .present: 0
+                case .multiLevel, .away: 1
+                case .peers: 2
+                }
+            }
         }
 
         var kind: Kind
@@ -349,6 +359,7 @@ final class RouteTrie {
         for number in self.groups.all {
             move(&self.groups.base[Int(number)].present)
             move(&self.groups.base[Int(number)].away)
+            move(&self.groups.base[Int(number)].peers)
         }
         old.destroy()
         self.pool = new

@@ -76,7 +76,16 @@ package final class RoutingReader {
             preconditionFailure("The reader is not inside")
         }
         let group = view.groups[Int(number)]
-        return ShareMembers(present: view.routes(of: group.present), away: view.routes(of: group.away))
+        return ShareMembers(
+            present: view.routes(of: group.present),
+            away: view.routes(of: group.away),
+            peers: view.routes(of: group.peers)
+        )
+    }
+
+    /// The whole filter of a group that a match has named. Precondition: inside.
+    package func filter(ofGroup number: UInt32) -> [UInt8] {
+        self.copy.flatMap { self.table.filter(ofGroup: number, inCopy: $0) } ?? []
     }
 
     /// The number of the group with this whole filter, `$share/…` included; nil if it has no member or the reader is

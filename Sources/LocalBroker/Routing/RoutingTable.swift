@@ -187,6 +187,10 @@ package final class RoutingTable: @unchecked Sendable {
         self.copy(index).groups.number(of: filter)
     }
 
+    func filter(ofGroup number: UInt32, inCopy index: Int) -> [UInt8]? {
+        self.copy(index).groups.filter(of: number)
+    }
+
     /// The writer sets the flag before it looks at the readers, and the reader has stored its state before it looks at
     /// the flag, all sequentially consistent: one of the two sees the other.
     @inline(__always)

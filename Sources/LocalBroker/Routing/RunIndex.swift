@@ -28,7 +28,7 @@ struct RunIndex {
     }
 
     func count(_ route: Route, by difference: Int) {
-        if !route.subscriber.isPeer {
+        if route.subscriber.isSession {
             let qos = Int(route.options.qos)
             self.sessions[qos] = UInt32(Int(self.sessions[qos]) + difference)
             if qos > 0, route.options.isKept { self.sessions[3] = UInt32(Int(self.sessions[3]) + difference) }

@@ -90,7 +90,7 @@ struct ClientID: Hashable, Sendable {
         self.withBytes { hasher.combine(bytes: $0) }
     }
 
-    private func withBytes<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
+    func withBytes<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
         let result = self.text.utf8.withContiguousStorageIfAvailable { body(UnsafeRawBufferPointer($0)) }
         return result ?? Array(self.text.utf8).withUnsafeBytes(body)
     }

@@ -17,6 +17,8 @@ package struct MessageView {
     package var expiry: UInt64
     /// The hybrid timestamp of a retained message; 0 where there is none.
     package var stamp: UInt64
+    /// The share groups that the message is for, and nobody else, as `NamedGroups` reads them; empty for an ordinary message.
+    package var groups = UnsafeRawBufferPointer(start: nil, count: 0)
 
     package init(
         topic: UnsafeRawBufferPointer,

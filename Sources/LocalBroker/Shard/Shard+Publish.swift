@@ -50,6 +50,10 @@ extension Shard {
         } else {
             self.deliverMatches(message, from: source, publisher: publisher, scope: scope)
         }
+        if !self.remoteShares.isEmpty {
+            let key = self.shareQuestion(message, publisher: publisher, scope: scope).key
+            self.forwardShares(message, from: source, key: key, hops: 0)
+        }
         let isAwaited = (self.isStorageAwaited, self.arePeersAwaited)
         self.flushOverdue()
         // A connection may have been closed, and its will published.
@@ -85,7 +89,14 @@ extension Shard {
         var touched: UInt64 = 0
         for route in routes {
             guard route.subscriber.isSession else {
-                self.deliver(message, toPeerOrGroup: route, from: source, scope: scope, touched: &touched)
+                self.deliver(
+                    message,
+                    toPeerOrGroup: route,
+                    from: source,
+                    publisher: publisher,
+                    scope: scope,
+                    touched: &touched
+                )
                 continue
             }
             let receiver = Outbox.Receiver(route, message: message)
@@ -126,7 +137,14 @@ extension Shard {
         for index in 0..<self.matches.runCount {
             for route in self.matches[index] {
                 guard route.subscriber.isSession else {
-                    self.collect(message, toPeerOrGroup: route, from: source, scope: scope, touched: &touched)
+                    self.collect(
+                        message,
+                        toPeerOrGroup: route,
+                        from: source,
+                        publisher: publisher,
+                        scope: scope,
+                        touched: &touched
+                    )
                     continue
                 }
                 let receiver = Outbox.Receiver(route, message: message)
@@ -148,64 +166,20 @@ extension Shard {
         self.finish(message, touched: touched)
     }
 
-    /// As `deliver(_:toPeerOrGroup:from:scope:touched:)`, but a member of this shard is noted.
-    private func collect(
-        _ message: MessageView,
-        toPeerOrGroup route: Route,
-        from source: Connection?,
-        scope: Scope,
-        touched: inout UInt64
-    ) {
-        guard route.subscriber.isGroup else {
-            self.deliver(message, toPeerOrGroup: route, from: source, scope: scope, touched: &touched)
-            return
-        }
-        guard let member = self.chooseMember(ofGroup: route.subscriber.slot) else { return }
-        if Int(member.subscriber.shard) == self.index {
-            let receiver = Outbox.Receiver(member, message: message)
-            if receiver.isAwaited { self.isStorageAwaited = true }
-            self.receivers.append(receiver)
-        } else {
-            self.deliver(message, toMember: member, from: source, touched: &touched)
-        }
-    }
-
-    private func deliver(
-        _ message: MessageView,
-        toPeerOrGroup route: Route,
-        from source: Connection?,
-        scope: Scope,
-        touched: inout UInt64
-    ) {
-        if route.subscriber.isGroup {
-            guard let member = self.chooseMember(ofGroup: route.subscriber.slot) else { return }
-            self.deliver(message, toMember: member, from: source, touched: &touched)
-        } else if scope == .everyone, !message.retain {
-            let receiver = Outbox.Receiver(route, message: message)
-            self.add(receiver, of: message, from: source, toShard: Self.linkShard, touched: &touched)
-        }
-    }
-
-    /// What a share group gets is no overlap with other subscriptions of its member, so it is never joined with them.
     func deliver(
         _ message: MessageView,
-        toMember route: Route,
+        toPeer route: Route,
         from source: Connection?,
+        scope: Scope,
         touched: inout UInt64
     ) {
+        guard scope == .everyone, !message.retain else { return }
         let receiver = Outbox.Receiver(route, message: message)
-        let shard = Int(route.subscriber.shard)
-        guard shard == self.index else {
-            self.add(receiver, of: message, from: source, toShard: shard, touched: &touched)
-            return
-        }
-        guard let session = self.slots[Int(receiver.slot)] else { return }
-        if receiver.isAwaited { self.isStorageAwaited = true }
-        self.deliver(message, to: session, receiver: receiver, isShared: false)
+        self.add(receiver, of: message, from: source, toShard: Self.linkShard, touched: &touched)
     }
 
     /// Notes a receiver that another shard serves; a peer of this shard goes straight into its outlet.
-    private func add(
+    func add(
         _ receiver: Outbox.Receiver,
         of message: MessageView,
         from source: Connection?,
@@ -426,6 +400,7 @@ extension Shard {
     private func forward(_ message: MessageView, to receiver: Outbox.Receiver, isOnly: Bool) {
         switch receiver.kind {
         case .peer:
+            guard !self.redispatches(message, for: receiver) else { return }
             guard let outlet = self.outlets[Int(receiver.slot)] else { return }
             // Filters that overlap give a peer one copy; it matches for itself. The first of several may ask for less
             // than the others, so then the message keeps its own QoS.

@@ -49,8 +49,9 @@ final class Shard {
     @exclusivity(unchecked) var publishSerial: UInt64 = 0
     /// Further subscription identifiers of the receivers at hand: lists that `Outbox.Receiver.furtherIdentifiers` heads.
     var joinedIdentifiers: [(identifier: UInt32, next: UInt32)] = []
-    /// Whose turn it is in each share group, by the group's number.
-    var groupTurns: [UInt32] = []
+    @exclusivity(unchecked) var shareChooser: ShareChooser
+    /// The peers that get the message at hand for one of their members of a group, by the group's number.
+    @exclusivity(unchecked) var remoteShares: [(receiver: Outbox.Receiver, group: UInt32)] = []
     /// What is to be stored.
     var journal = ShardJournal()
     /// Wills that are to be published when the broker begins to serve clients.
@@ -114,6 +115,7 @@ final class Shard {
         self.shared = shared
         self.logger = shared.configuration.logger
         self.limits = ShardLimits(shared.configuration)
+        self.shareChooser = ShareChooser(strategy: shared.configuration.shareStrategy, start: index)
         self.reader = shared.routes.reader(index)
         self.outboxes = Array(repeating: Outbox(), count: shared.shardCount)
         self.timers = TimerWheel(nowSeconds: eventLoop.now.seconds)

@@ -54,6 +54,9 @@ struct ProtocolOptions: ParsableArguments {
     )
     var responseInformation: String?
 
+    @Option(help: ArgumentHelp("Which member of a shared subscription's group gets a message.", valueName: "how"))
+    var shareStrategy = BrokerConfiguration.standard.shareStrategy
+
     func apply(to configuration: inout BrokerConfiguration) {
         switch self.maxSessionExpiry {
         case .seconds(let seconds): configuration.maximumSessionExpiry = seconds
@@ -64,5 +67,8 @@ struct ProtocolOptions: ParsableArguments {
         configuration.topicAliasMaximum = UInt16(clamping: self.topicAliasMaximum)
         configuration.outboundTopicAliasMaximum = UInt16(clamping: self.outboundTopicAliases)
         configuration.responseInformation = self.responseInformation
+        configuration.shareStrategy = self.shareStrategy
     }
 }
+
+extension BrokerConfiguration.ShareStrategy: SettingValue {}

@@ -11,6 +11,9 @@ struct TestPeer: Sendable {
         var qos: QoS
         var retain: Bool
         var hasStamp: Bool
+        /// The share groups that it is for.
+        var groups: [String] = []
+        var hops: UInt8 = 0
     }
 
     let broker: Broker
@@ -24,6 +27,41 @@ struct TestPeer: Sendable {
         }
         try await self.onLink { self.broker.applyPeerRoutes(self.slot, changes) }
         _ = try await eventually { self.broker.shared.routes.poll() }
+    }
+
+    /// Says what members the peer has in a share group, and waits until it holds.
+    func join(
+        _ filter: String,
+        online: UInt32,
+        offline: OfflineMembers = .none,
+        qos: UInt8 = 2,
+        isKept: Bool = false
+    ) async throws {
+        let interest = RouteInterest(qos: qos, isKept: isKept, online: online, offline: offline)
+        try await self.change(RouteChange(filter: octets(filter), interest: interest))
+    }
+
+    func leave(_ filter: String) async throws {
+        try await self.change(RouteChange(filter: octets(filter), qos: nil))
+    }
+
+    private func change(_ change: RouteChange) async throws {
+        try await self.onLink { self.broker.applyPeerRoutes(self.slot, [change]) }
+        _ = try await eventually { self.broker.shared.routes.poll() }
+    }
+
+    /// As when the member is declared dead: what it has not taken comes back.
+    func die(untaken: [Record] = []) async throws {
+        try await self.onLink {
+            self.broker.detachPeer(self.slot)
+            var records = ByteBuffer()
+            for record in untaken { record.append(to: &records) }
+            if !untaken.isEmpty { self.broker.redispatch(records) }
+        }
+    }
+
+    func setLinked(_ isLinked: Bool) async throws {
+        try await self.onLink { self.broker.setLinked(self.slot, isLinked) }
     }
 
     func setCongested(_ isCongested: Bool) async throws {
@@ -43,13 +81,17 @@ struct TestPeer: Sendable {
                 while at < bytes.count, let (length, size) = MessageRecord.readInteger(bytes, at: at) {
                     let record = UnsafeRawBufferPointer(rebasing: bytes[(at + size)..<(at + size + length)])
                     if let message = MessageRecord.read(record) {
+                        let groups = NamedGroups(message.groups)
+                        let names = groups?.filters.map { String(decoding: $0, as: UTF8.self) } ?? []
                         records.append(
                             Record(
                                 topic: message.topicText,
                                 payload: message.payloadText,
                                 qos: message.qos,
                                 retain: message.retain,
-                                hasStamp: message.stamp != 0
+                                hasStamp: message.stamp != 0,
+                                groups: names,
+                                hops: groups?.hops ?? 0
                             )
                         )
                     }
@@ -74,10 +116,25 @@ struct TestPeer: Sendable {
         _ payload: String,
         qos: QoS = .atLeastOnce,
         stamp: UInt64 = 0,
+        groups: [String] = [],
+        hops: UInt8 = 1,
         stored: @escaping @Sendable () -> Void = {}
     ) async throws -> (count: Int, areStored: Bool) {
         try await self.onLink {
             var buffer = ByteBuffer()
+            if !groups.isEmpty {
+                let record = Record(
+                    topic: topic,
+                    payload: payload,
+                    qos: qos,
+                    retain: false,
+                    hasStamp: false,
+                    groups: groups,
+                    hops: hops
+                )
+                record.append(to: &buffer)
+                return buffer.withUnsafeReadableBytes { self.broker.publishFromPeer($0, stored: stored) }
+            }
             withMessage(topic: topic, payload: payload, qos: qos, retain: stamp != 0, stamp: stamp) {
                 MessageRecord.appendWithLength($0, qos: qos, to: &buffer)
             }
@@ -87,6 +144,22 @@ struct TestPeer: Sendable {
 
     private func onLink<Result: Sendable>(_ body: @escaping @Sendable () -> Result) async throws -> Result {
         try await self.broker.linkLoop.submit(body).get()
+    }
+}
+
+extension TestPeer.Record {
+    /// As a record that is for share groups.
+    fileprivate func append(to buffer: inout ByteBuffer) {
+        var names = ByteBuffer()
+        NamedGroups.begin(key: 7, hops: self.hops, in: &names)
+        for group in self.groups { NamedGroups.add(octets(group), to: &names) }
+        names.withUnsafeReadableBytes { names in
+            withMessage(topic: self.topic, payload: self.payload, qos: self.qos) { message in
+                var message = message
+                message.groups = names
+                MessageRecord.appendWithLength(message, qos: self.qos, to: &buffer)
+            }
+        }
     }
 }
 

@@ -16,7 +16,11 @@ struct RoutingShareTests {
 
     private func table() -> RoutingTable { RoutingTable(readers: 1, seed: 7) }
 
-    @Test("a group is one receiver of its filter, at the highest QoS of its members")
+    private func change(_ filter: String, qos: UInt8, online: UInt32, offline: OfflineMembers = .none) -> RouteChange {
+        RouteChange(filter: octets(filter), interest: RouteInterest(qos: qos, online: online, offline: offline))
+    }
+
+    @Test("a group is one receiver of its filter, and no part of what is told of the ordinary one")
     func oneReceiver() throws {
         let table = self.table()
         table.apply([
@@ -27,10 +31,17 @@ struct RoutingShareTests {
         reader.enter()
         let routes = reader.routes("a/b")
         reader.leave()
-        #expect(routes.filter(\.subscriber.isGroup).map(\.options.qos).sorted() == [1, 2])
+        #expect(routes.count(where: \.subscriber.isGroup) == 2)
         #expect(routes.filter(\.subscriber.isSession).map(\.subscriber) == [sessionID(2)])
-        #expect(table.ownRoutes().sorted { $0.filter.count < $1.filter.count }.map(\.qos) == [2, 0])
-        #expect(table.ownRoutes().contains(RouteChange("a/+", 2)))
+        #expect(
+            table.ownRoutes().sorted {
+                String(decoding: $0.filter, as: UTF8.self) < String(decoding: $1.filter, as: UTF8.self)
+            }
+                == [
+                    self.change("$share/g/a/+", qos: 1, online: 2), self.change("$share/h/a/+", qos: 2, online: 1),
+                    RouteChange("a/b", 0),
+                ]
+        )
         #expect(table.statistics().routeCount == 4)
     }
 
@@ -101,7 +112,72 @@ struct RoutingShareTests {
             #expect(members.present.count + members.away.count == expected.count)
         }
         reader.leave()
-        let groups = Set(model.filter { !$0.value.isEmpty }.keys.map { String($0.dropFirst("$share/g0/".count)) })
-        #expect(Set(table.ownRoutes().map { String(decoding: $0.filter, as: UTF8.self) }) == groups)
+        let groups = model.filter { !$0.value.isEmpty }.map { filter, members in
+            self.change(
+                filter,
+                qos: 0,
+                online: RouteInterest.told(members.values.count { !$0 }),
+                offline: members.values.contains(true) ? .waiting : .none
+            )
+        }
+        let order = { (left: RouteChange, right: RouteChange) in left.filter.lexicographicallyPrecedes(right.filter) }
+        #expect(table.ownRoutes().sorted(by: order) == groups.sorted(by: order))
+    }
+
+    @Test("what is told of a group: its members' number, in steps where they are many, and whether some are away")
+    func told() {
+        let table = self.table()
+        let log = ChangeLog()
+        log.listen(to: table)
+        table.apply([.add("$share/g/t", sessionID(1)), .add("$share/g/t", sessionID(2), qos: 1)])
+        #expect(
+            log.take() == [self.change("$share/g/t", qos: 0, online: 1), self.change("$share/g/t", qos: 1, online: 2)]
+        )
+        table.apply([.setAway(filter: octets("$share/g/t"), sessionID(1), true)])
+        #expect(log.take() == [self.change("$share/g/t", qos: 1, online: 1, offline: .waiting)])
+        table.apply([.drop("$share/g/t", sessionID(1)), .drop("$share/g/t", sessionID(2))])
+        #expect(log.take() == [self.change("$share/g/t", qos: 1, online: 1), RouteChange("$share/g/t", nil)])
+        table.apply((0..<1000).map { .add("$share/g/t", sessionID($0)) })
+        #expect(log.take().count == 15 + 8 * 6)
+        #expect([0, 15, 16, 17, 18, 255, 1000].map { RouteInterest.told($0) } == [0, 15, 16, 16, 18, 240, 960])
+    }
+
+    @Test("a peer's members are one member of the group, of which nothing is told", arguments: [false, true])
+    func peers(isReplaced: Bool) {
+        let table = self.table()
+        let log = ChangeLog()
+        log.listen(to: table)
+        func apply(_ peer: SubscriberID, _ changes: [RouteChange]) {
+            table.apply([isReplaced ? .replacePeer(peer, changes) : .updatePeer(peer, changes)])
+        }
+        apply(peerID(1), [self.change("$share/g/t/#", qos: 2, online: 3, offline: .waiting), RouteChange("t/#", 1)])
+        apply(peerID(2), [self.change("$share/g/t/#", qos: 0, online: 1)])
+        table.apply([.add("$share/g/t/#", sessionID(1))])
+        #expect(log.take() == [self.change("$share/g/t/#", qos: 0, online: 1)])
+        #expect(self.peers(table) == [peerID(1): 3, peerID(2): 1])
+        apply(peerID(1), [self.change("$share/g/t/#", qos: 2, online: 5)])
+        #expect(self.peers(table) == [peerID(1): 5, peerID(2): 1])
+        table.apply([.drop("$share/g/t/#", sessionID(1))])
+        #expect(log.take() == [RouteChange("$share/g/t/#", nil)])
+        if isReplaced {
+            table.apply([.replacePeer(peerID(1), [RouteChange("u", 1)]), .removePeer(peerID(2))])
+        } else {
+            table.apply([.updatePeer(peerID(1), [RouteChange("$share/g/t/#", nil)]), .removePeer(peerID(2))])
+        }
+        #expect(self.peers(table) == nil)
+        table.apply([.removePeer(peerID(1))])
+        #expect(table.statistics().filterCount == 0)
+        #expect(table.statistics().routeCount == 0)
+        #expect(log.take() == [])
+    }
+
+    /// The peers with members of the one group of the topic "t/x", and their numbers.
+    private func peers(_ table: RoutingTable) -> [SubscriberID: UInt32]? {
+        let reader = table.reader(0)
+        reader.enter()
+        defer { reader.leave() }
+        guard let group = reader.routes("t/x").first(where: \.subscriber.isGroup)?.subscriber.slot else { return nil }
+        let peers = reader.members(ofGroup: group).peers.map { ($0.subscriber, $0.online) }
+        return Dictionary(uniqueKeysWithValues: peers)
     }
 }

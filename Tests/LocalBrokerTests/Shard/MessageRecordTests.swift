@@ -44,6 +44,40 @@ struct MessageRecordTests {
         }
     }
 
+    @Test("that is for share groups names them, their key and its hops")
+    func groups() throws {
+        var names = ByteBuffer()
+        NamedGroups.begin(key: 0x0102_0304, hops: 2, in: &names)
+        for filter in ["$share/g/t", "$share/h/#"] { NamedGroups.add(octets(filter), to: &names) }
+        var record = ByteBuffer()
+        names.withUnsafeReadableBytes { names in
+            withMessage(topic: "t", payload: "p", properties: [1, 1], expiry: 5) { message in
+                var message = message
+                message.groups = names
+                MessageRecord.append(message, qos: .atLeastOnce, to: &record)
+                #expect(record.readableBytes == MessageRecord.size(of: message))
+            }
+        }
+        let bytes = Array(record.readableBytesView)
+        #expect(bytes[0] == 0b1001_1001)
+        #expect(Array(bytes[9..<17]) == [29, 1, 2, 3, 4, 2, 0, 10])
+        for count in 0..<40 { #expect(bytes[..<count].withUnsafeBytes { MessageRecord.read($0) } == nil) }
+        try bytes.withUnsafeBytes { bytes in
+            let message = try #require(MessageRecord.read(bytes))
+            #expect(message.topicText == "t")
+            #expect(message.payloadText == "p")
+            let groups = try #require(NamedGroups(message.groups))
+            #expect(groups.key == 0x0102_0304)
+            #expect(groups.hops == 2)
+            #expect(groups.filters == [octets("$share/g/t"), octets("$share/h/#")])
+        }
+        // A filter that is longer than what there is names nothing.
+        ([0, 0, 0, 0, 1, 0, 3, 65, 66] as [UInt8]).withUnsafeBytes { bytes in
+            #expect(NamedGroups(bytes)?.filters == [])
+        }
+        ([0, 0, 0, 1] as [UInt8]).withUnsafeBytes { #expect(NamedGroups($0)?.key == nil) }
+    }
+
     @Test("cut short or with unknown flags is not read, and never read beyond its end")
     func damage() {
         var buffer = ByteBuffer()

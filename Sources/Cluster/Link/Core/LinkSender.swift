@@ -53,6 +53,8 @@ package struct LinkSender: Sendable {
         var content: RecordBatch
         /// Sequenced records that were taken over up to its end, lost ones among them.
         var takenThrough: UInt64
+        /// Of its records those that are for nobody any more.
+        var nobodys = 0
 
         var bytes: Int { self.content.records.readableBytes }
         var last: UInt64 { self.first + UInt64(self.content.sequenced) - 1 }
@@ -314,6 +316,52 @@ package struct LinkSender: Sendable {
         }
     }
 
+    /// Takes out the records that name share groups: the peer is gone, and other nodes may have members. Each leaves one that
+    /// names none, so that the peer counts alike if it comes back.
+    ///
+    /// What was sent at QoS 2 stays unless `all` is meant: the peer may have it, and nobody else must have it too.
+    /// [MQTT-4.8.2-5]
+    ///
+    /// - Returns: the records, each preceded by its length.
+    package mutating func takeShares(all: Bool) throws(LinkError) -> ByteBuffer {
+        var shares = ByteBuffer()
+        let batches = self.unsent.all
+        self.unsent.removeAll()
+        for var batch in batches {
+            let onlyQoS1 = batch.wasSent && !all
+            let records = try Self.takeShares(from: &batch, onlyQoS1: onlyQoS1, into: &shares)
+            self.bytes += records.readableBytes - batch.bytes
+            batch.content.records = records
+            self.unsent.append(batch)
+        }
+        return shares
+    }
+
+    private static func takeShares(
+        from batch: inout Batch,
+        onlyQoS1: Bool,
+        into shares: inout ByteBuffer
+    ) throws(LinkError) -> ByteBuffer {
+        let records = batch.content.records
+        let span = records.readableBytesSpan
+        var rest = ByteBuffer()
+        var offset = 0
+        while offset < span.byteCount {
+            let step = try RecordWalk.step(span, at: offset)
+            let record = records.getSlice(at: records.readerIndex + offset, length: step.end - offset) ?? ByteBuffer()
+            let nobodys = RecordWalk.recordForNobody(qos: step.qos)
+            if step.namesGroups, !onlyQoS1 || step.qos == 1, !record.readableBytesView.elementsEqual(nobodys) {
+                shares.writeImmutableBuffer(record)
+                rest.writeBytes(nobodys)
+                if step.qos > 0 { batch.nobodys += 1 }
+            } else {
+                rest.writeImmutableBuffer(record)
+            }
+            offset = step.end
+        }
+        return rest
+    }
+
     /// The peer is gone for good.
     ///
     /// - Returns: how many records of QoS 1 and 2 it had not acknowledged.
@@ -321,7 +369,7 @@ package struct LinkSender: Sendable {
         self.onDisconnected()
         var lost = 0
         while let batch = self.unsent.popFirst() {
-            lost += batch.content.sequenced
+            lost += batch.content.sequenced - batch.nobodys
             self.counters.droppedAtMostOnce += UInt64(batch.content.count - batch.content.sequenced)
             self.release(batch)
         }

@@ -135,6 +135,7 @@ extension LinkFrame {
             body.writeInteger(change.interest ?? Self.removed)
             body.writeLinkInteger(UInt64(change.filter.count))
             body.writeBytes(change.filter)
+            if change.interest != nil, change.isShared { body.writeLinkInteger(UInt64(change.members)) }
         }
     }
 

@@ -46,10 +46,21 @@ package struct TableChange: Hashable, Sendable {
     /// The highest QoS subscribed with, and `keptBit` if one of those at QoS 1 or 2 outlives its connection; `nil` when nobody
     /// subscribes any more.
     package var interest: UInt8?
+    /// Of a share group: the members whose clients are connected, twice, and one more if there are others, whose sessions wait.
+    package var members: UInt32
 
-    package init(filter: [UInt8], interest: UInt8?) {
+    /// A node has no more members in a group, or says so.
+    static let membersMax: UInt32 = 1 << 28
+
+    package init(filter: [UInt8], interest: UInt8?, members: UInt32 = 0) {
         self.filter = filter
         self.interest = interest
+        self.members = members
+    }
+
+    /// Whether the filter is the whole one of a share group, `$share/…`.
+    package var isShared: Bool {
+        self.filter.first == UInt8(ascii: "$") && self.filter.starts(with: "$share/".utf8)
     }
 }
 

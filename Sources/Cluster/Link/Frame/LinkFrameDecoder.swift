@@ -202,12 +202,18 @@ package struct LinkFrameDecoder: Sendable {
             else {
                 throw LinkError(.malformed, "an impossible entry of a table")
             }
-            changes.append(
-                TableChange(
-                    filter: try reader.bytes(Int(length)),
-                    interest: interest == LinkFrame.removed ? nil : interest
-                )
+            var change = TableChange(
+                filter: try reader.bytes(Int(length)),
+                interest: interest == LinkFrame.removed ? nil : interest
             )
+            if change.interest != nil, change.isShared {
+                let members = try reader.linkInteger()
+                guard members > 0, members < UInt64(TableChange.membersMax) else {
+                    throw LinkError(.malformed, "a share group of \(members) members")
+                }
+                change.members = UInt32(members)
+            }
+            changes.append(change)
         }
         return changes
     }

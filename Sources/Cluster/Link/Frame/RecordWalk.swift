@@ -1,3 +1,4 @@
+import LocalBroker
 import NIOCore
 
 /// Steps over the records of a batch without reading them: a length, and the flags byte that says which QoS.
@@ -10,6 +11,8 @@ enum RecordWalk {
         /// Behind its last byte.
         var end: Int
         var qos: UInt8
+        /// It is for share groups that it names, and nobody else.
+        var namesGroups: Bool
     }
 
     /// The record whose length stands at `offset`.
@@ -21,9 +24,14 @@ enum RecordWalk {
         guard length >= UInt64(self.bytesMin), length <= UInt64(span.byteCount - start) else {
             throw LinkError(.malformed, "a record's length is impossible")
         }
-        let qos = span.unsafeLoad(fromByteOffset: start, as: UInt8.self) & 3
-        guard qos < 3 else { throw LinkError(.malformed, "a record has QoS 3") }
-        return Step(end: start + Int(length), qos: qos)
+        let flags = span.unsafeLoad(fromByteOffset: start, as: UInt8.self)
+        guard flags & 3 < 3 else { throw LinkError(.malformed, "a record has QoS 3") }
+        return Step(end: start + Int(length), qos: flags & 3, namesGroups: flags & MessageRecord.groupsFlag != 0)
+    }
+
+    /// A record, behind its length, that names no share group and is for nobody.
+    static func recordForNobody(qos: UInt8) -> [UInt8] {
+        [10, MessageRecord.groupsFlag | qos, 5, 0, 0, 0, 0, 0, 0, 1, UInt8(ascii: "-")]
     }
 
     /// Counts the records in `records`; all of them must end where the bytes end.

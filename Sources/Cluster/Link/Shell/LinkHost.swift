@@ -18,6 +18,11 @@ package protocol LinkHost: AnyObject {
     /// Retained messages this node may lack: for the store only, subscribers do not hear of them.
     func applyRetained(_ batch: RecordBatch, from peer: String)
 
+    /// Messages for share groups that a member has not taken, and that another one may get. Its routes are masked.
+    ///
+    /// - Parameter records: each preceded by its length.
+    func redispatch(_ records: ByteBuffer)
+
     /// The process of a member is dead for certain.
     func confirmDead(name: String, epoch: UInt64)
 }
@@ -41,6 +46,8 @@ package protocol LinkPeerHost: AnyObject {
     func onFinished(_ count: UInt64)
     func applyRoutes(_ changes: [TableChange])
     func replaceRoutes(_ all: [TableChange])
+    /// Whether there is a link to the peer. Until it is said there is one.
+    func linkChanged(isUp: Bool)
     /// Whether publishers of QoS 1 and 2 for this peer must be held back.
     func congestionChanged(_ isCongested: Bool)
     /// The member is gone and may come back: these routes alone are left, those of sessions that are kept there. What is

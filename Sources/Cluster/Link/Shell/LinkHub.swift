@@ -174,6 +174,7 @@ package final class LinkHub {
         let peerHost = gone?.host ?? self.host.attach(peer: name)
         peerHost.onPending = { [weak outgoing] in outgoing?.onPending() }
         peerHost.comeBack()
+        peerHost.linkChanged(isUp: false)
         let peer = LinkPeer(
             name: name,
             epoch: epoch,
@@ -203,13 +204,15 @@ package final class LinkHub {
         peer.incoming?.close(.superseded)
         self.releaseBarrier()
         let routes = peer.table.all.filter { ($0.interest ?? 0) & TableChange.keptBit != 0 }
-        let sender = peer.outgoing.stopAndKeep()
+        var sender = peer.outgoing.stopAndKeep()
+        let shares = self.takeShares(of: &sender, all: false)
         if routes.isEmpty {
             peer.host.detach()
         } else {
             peer.host.goAway(keeping: routes)
             peer.host.onPending = { [weak self] in self?.collect(forGone: peer.name) }
         }
+        if shares.readableBytes > 0 { self.host.redispatch(shares) }
         self.gone[peer.name] = GonePeer(
             epoch: peer.epoch,
             receiver: peer.receiver,
@@ -220,6 +223,16 @@ package final class LinkHub {
             until: .now() + self.configuration.goneGrace
         )
         self.onProgress()
+    }
+
+    /// What a member that is gone has not acknowledged and is for share groups.
+    func takeShares(of sender: inout LinkSender, all: Bool) -> ByteBuffer {
+        do throws(LinkError) {
+            return try sender.takeShares(all: all)
+        } catch {
+            self.logger.error("the broker's records cannot be read", metadata: ["error": "\(error)"])
+            return ByteBuffer()
+        }
     }
 
     /// Takes over what was collected for the kept sessions of a member that may come back.
@@ -342,6 +355,9 @@ package final class LinkHub {
         self.gone[name] = nil
         peer.host?.detach()
         guard var sender = peer.sender else { return }
+        // What nobody else could have as long as the member might come back.
+        let shares = self.takeShares(of: &sender, all: true)
+        if shares.readableBytes > 0, !self.isStopping { self.host.redispatch(shares) }
         OutgoingLink.report(lost: sender.onPeerGone(), for: name, self.logger)
     }
 

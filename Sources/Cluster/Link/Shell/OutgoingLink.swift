@@ -117,6 +117,7 @@ package final class OutgoingLink {
         if wasConnected {
             self.changedAt = .now()
             self.sender.onDisconnected()
+            self.peer?.host.linkChanged(isUp: false)
         }
         self.forgetConnection()
         if wasConnected { self.log("link lost") }
@@ -221,6 +222,7 @@ package final class OutgoingLink {
         self.connector.onUp()
         let protection = self.opening?.name ?? "none"
         self.keyChoice.reset()
+        self.peer?.host.linkChanged(isUp: true)
         let feed = LinkFeed(
             output: LinkOutput(channel: channel, compressor: compressor),
             hub: self.hub,
@@ -342,6 +344,8 @@ package final class OutgoingLink {
         guard self.sender.isCongested, self.phase != .stopped, self.phase != .up,
             now - self.changedAt > self.hub.configuration.stallMax
         else { return }
+        let shares = self.hub.takeShares(of: &self.sender, all: false)
+        if shares.readableBytes > 0 { self.hub.host.redispatch(shares) }
         self.report(lost: self.sender.onPeerGone())
         self.sender.restart(stream: self.hub.nextStream())
         self.reportProgress()
