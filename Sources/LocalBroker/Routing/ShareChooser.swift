@@ -54,13 +54,13 @@ struct ShareChooser {
         hashes: () -> NodeHashes,
         keepsUp: (Route) -> Bool
     ) -> Route? {
+        if let own = self.chooseOwn(members.present, ofGroup: number, keepsUp: keepsUp) { return own }
         let peers = question.isOwnOnly ? UnsafeBufferPointer(start: nil, count: 0) : members.peers
         let online = peers.reduce(0) { $0 + Int($1.online) }
         guard !members.present.isEmpty || online > 0 else { return self.chooseOffline(members.away, peers, number) }
         let choice = Choice(present: members.present, peers: peers, online: online)
         switch self.strategy {
         case .local:
-            guard members.present.isEmpty else { return self.inTurn(Choice(present: members.present), number, keepsUp) }
             // Spread, so that not one peer after the other is flooded.
             return choice[Self.spread(self.turn(of: number), over: online)]
         case .roundRobin:
@@ -75,6 +75,25 @@ struct ShareChooser {
         case .hashClient, .hashTopic:
             return choice.route(key: question.key, hashes)
         }
+    }
+
+    /// The usual case, in line for the sake of brokers without peers: an own member in turn; nil where it takes more to choose.
+    @inline(__always)
+    mutating func chooseOwn(
+        _ present: UnsafeBufferPointer<Route>,
+        ofGroup number: UInt32,
+        keepsUp: (Route) -> Bool
+    ) -> Route? {
+        guard self.strategy == .local, !present.isEmpty else { return nil }
+        let turn = Int(self.turn(of: number) % UInt32(truncatingIfNeeded: present.count))
+        for step in 0..<min(present.count, Self.candidatesMax) {
+            var place = turn &+ step
+            if place >= present.count { place &-= present.count }
+            guard keepsUp(present[place]) else { continue }
+            if step > 0 { self.turns[Int(number)] = UInt32(truncatingIfNeeded: place &+ 1) }
+            return present[place]
+        }
+        return present[turn]
     }
 
     private mutating func inTurn(_ choice: Choice, _ number: UInt32, _ keepsUp: (Route) -> Bool) -> Route {
@@ -100,6 +119,7 @@ struct ShareChooser {
     }
 
     /// The group's turn, which goes on by one.
+    @inline(__always)
     private mutating func turn(of number: UInt32) -> UInt32 {
         while self.turns.count <= Int(number) { self.turns.append(self.start) }
         defer { self.turns[Int(number)] &+= 1 }
@@ -114,8 +134,8 @@ struct ShareChooser {
     /// Members whose clients are connected: own ones, each with a place, and peers, each with as many places as it has members.
     private struct Choice {
         var present: UnsafeBufferPointer<Route>
-        var peers = UnsafeBufferPointer<Route>(start: nil, count: 0)
-        var online = 0
+        var peers: UnsafeBufferPointer<Route>
+        var online: Int
 
         var count: Int { self.present.count + self.online }
 

@@ -5,11 +5,25 @@ import Synchronization
 /// Shared subscriptions: one member of a group gets each message. (MQTT 5, section 4.8.2)
 extension Shard {
     /// Chooses who of a group gets the message at hand: a member, or a peer for one that it chooses.
-    func chooseMember(ofGroup number: UInt32, _ question: ShareChooser.Question) -> Route? {
+    @inline(__always)
+    func chooseMember(ofGroup number: UInt32, _ makeQuestion: @autoclosure () -> ShareChooser.Question) -> Route? {
         let members = self.reader.members(ofGroup: number)
+        if let own = self.shareChooser.chooseOwn(members.present, ofGroup: number, keepsUp: { self.keepsUp($0) }) {
+            return own
+        }
+        let question = makeQuestion()
         guard !members.peers.isEmpty, self.shared.unlinkedPeers.isAny else {
             return self.choose(members, ofGroup: number, question)
         }
+        return self.choose(linkedFirst: members, ofGroup: number, question)
+    }
+
+    @inline(never)
+    private func choose(
+        linkedFirst members: ShareMembers,
+        ofGroup number: UInt32,
+        _ question: ShareChooser.Question
+    ) -> Route? {
         let unlinked = self.shared.unlinkedPeers
         let peers = members.peers.map { unlinked.contains($0.subscriber.slot) ? $0.unreachable : $0 }
         return peers.withUnsafeBufferPointer { peers in
@@ -33,6 +47,7 @@ extension Shard {
         )
     }
 
+    @inline(__always)
     private func keepsUp(_ route: Route) -> Bool {
         guard Int(route.subscriber.shard) == self.index else { return true }
         guard let session = self.slots[Int(route.subscriber.slot)], let connection = session.connection else {
