@@ -30,6 +30,8 @@ package struct BrokerIdentity: Sendable, Equatable {
 struct BrokerStorage: Sendable {
     private static let incarnationName = "incarnation"
     private static let nameName = "name"
+    /// Positions of peers that are kept from one life to the next, those of the latest: names of nodes come and go.
+    private static let peerPositionsMax = 256
     /// Values read at a time.
     private static let pageCount = 1000
     /// Deliveries whose messages are looked up at a time: those of many sessions, as messages that came together lie together.
@@ -112,19 +114,29 @@ struct BrokerStorage: Sendable {
         )
         var identity = BrokerIdentity(configuration, nowMilliseconds: nowMilliseconds)
         var positions: [PeerPosition] = []
-        for case .setting(let setting) in try await storage.read(.settings, after: nil, limit: Self.pageCount) {
-            switch setting.name {
-            case Self.incarnationName:
-                let last = UInt64(setting.value) ?? 0
-                identity.incarnation = max(nowMilliseconds, last == .max ? last : last + 1)
-            case Self.nameName: identity.name = configuration.name ?? setting.value
-            default: if let position = PeerPosition(setting) { positions.append(position) }
+        var key: StorageKey?
+        repeat {
+            let page = try await storage.read(.settings, after: key, limit: Self.pageCount)
+            for case .setting(let setting) in page {
+                switch setting.name {
+                case Self.incarnationName:
+                    let last = UInt64(setting.value) ?? 0
+                    identity.incarnation = max(nowMilliseconds, last == .max ? last : last + 1)
+                case Self.nameName: identity.name = configuration.name ?? setting.value
+                default: if let position = PeerPosition(setting) { positions.append(position) }
+                }
             }
-        }
+            key = page.last?.key
+        } while key != nil
+        positions.sort { $0.epoch > $1.epoch }
+        let stale = positions.dropFirst(Self.peerPositionsMax)
+        positions.removeLast(stale.count)
         self.identity = identity
         self.peerPositions = positions
         let settings = [(Self.incarnationName, "\(identity.incarnation)"), (Self.nameName, identity.name)]
-        let changes = settings.map { StorageChange.put(.setting(Stored.Setting(name: $0, value: $1))) }
+        let changes =
+            settings.map { StorageChange.put(.setting(Stored.Setting(name: $0, value: $1))) }
+            + stale.map { .delete(.setting($0.setting.name)) }
         try await storage.write(changes, isDurable: true)
     }
 

@@ -197,6 +197,7 @@ final class StorageWriter: Sendable {
         guard let due else { return await bell.next(isolation: #isolation) != nil }
         let continuation = self.bell.continuation
         let alarm = Task {
+            // A stream has no deadline of its own: an alarm rings its bell.
             try await Task.sleep(until: due)
             continuation.yield()
         }

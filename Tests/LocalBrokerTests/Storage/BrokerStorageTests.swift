@@ -121,6 +121,22 @@ import Testing
         }
     }
 
+    @Test func ofManyPeersThePositionsOfTheLatestAreKept() async throws {
+        let storage = MemoryStorage()
+        let positions = (1...1500).map { PeerPosition(name: "n\($0)", epoch: UInt64($0), stream: 1, sequence: 2) }
+        let name = Stored.Setting(name: "name", value: "kept")
+        try await storage.write(
+            positions.map { .put(.setting($0.setting)) } + [.put(.setting(name))],
+            isDurable: true
+        )
+        try await TestBroker.run(self.configuration(storage)) { broker async throws in
+            #expect(broker.broker.identity.name == "kept")
+            #expect(broker.broker.peerPositions == positions.suffix(256).reversed())
+            let settings = try await storage.read(.settings, after: nil, limit: 2000)
+            #expect(settings.count == 258)
+        }
+    }
+
     @Test func aStorageThatCannotBeWrittenKeepsABrokerFromStarting() async throws {
         let storage = FaultyStorage()
         storage.error = .full(reason: "test")

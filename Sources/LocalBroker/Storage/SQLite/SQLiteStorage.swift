@@ -77,6 +77,7 @@ public final class SQLiteStorage: Storage {
     /// Looks for damage within a bounded time; nil if there is none, or none was found.
     private static func check(_ queue: DatabaseQueue) async throws -> String? {
         let alarm = Task {
+            // SQLite has no deadline of its own: an alarm ends the check.
             try await Task.sleep(for: Self.checkTime)
             queue.interrupt()
         }
