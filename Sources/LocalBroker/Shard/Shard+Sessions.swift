@@ -282,7 +282,7 @@ extension Shard {
         }
     }
 
-    private func forget(_ session: Session) {
+    func forget(_ session: Session) {
         self.slots[Int(session.slot)] = nil
         // Routes of what is being fetched for it may still come to name the slot.
         if !session.isUniting { self.freeSlots.append(session.slot) }

@@ -73,7 +73,7 @@ extension Shard {
             session.phase = .departing
             self.shared.directory.release(session.clientID, owner: session.owner)
             self.onArrivalStored(session)
-            self.retire(session, []) { _ in }
+            self.retire(session, []) { self.forget($0) }
             return done(.none)
         }
         self.adopt(state, into: session)
@@ -120,6 +120,7 @@ extension Shard {
             // What the session took for its groups went with it; what it was given since is for the others.
             session.state.log = tail
             self.redistribute(session)
+            self.forget(session)
         }
     }
 
@@ -178,7 +179,9 @@ extension Shard {
         session.phase = .departing
         let from = session.subscriberID
         self.onArrivalStored(session)
-        self.retire(session, session.state.subscriptions.keys.map { .unsubscribe(filter: $0.bytes, from) }) { _ in }
+        self.retire(session, session.state.subscriptions.keys.map { .unsubscribe(filter: $0.bytes, from) }) {
+            self.forget($0)
+        }
     }
 
     /// Hands what has arrived to the shard of the client, one after the other, and then the answer to its claim.
@@ -199,6 +202,7 @@ extension Shard {
         self.retire(session, operations) { session in
             var reply = reply
             reply.states.append(session.state)
+            self.forget(session)
             let group = self.leaveArrived(session, to: Int(claim.target.shard))
             let rest = arrived.dropFirst()
             if rest.isEmpty {
@@ -301,7 +305,10 @@ extension Shard {
             let from = session.subscriberID
             session.wasSubscribed = true
             let filters = reply.states.flatMap(\.subscriptions.keys)
-            return self.retire(session, filters.map { .unsubscribe(filter: $0.bytes, from) }) { $0.isUniting = false }
+            return self.retire(session, filters.map { .unsubscribe(filter: $0.bytes, from) }) { session in
+                session.isUniting = false
+                self.forget(session)
+            }
         }
         session.isUniting = false
         for state in reply.states {
