@@ -1,3 +1,4 @@
+import LocalBroker
 package import NIOCore
 
 /// The claimer's side.
@@ -40,6 +41,9 @@ extension TakeoverCore {
         from peer: String,
         now: NIODeadline
     ) -> (number: UInt64, actions: [Action]) {
+        let isReachable = self.reachable(now).contains(peer)
+        // Whatever it has is older than the one here.
+        if !isReachable { self.untried[peer, default: []].append(HeldSession(clientID: clientID, epoch: 0)) }
         let message = TakeoverMessage.Claim(
             number: self.nextNumber(),
             epoch: epoch,
@@ -49,10 +53,10 @@ extension TakeoverCore {
         )
         self.claims[message.number] = Claim(
             message: message,
-            awaited: self.linked.intersection([peer]),
+            awaited: isReachable ? [peer] : [],
             deadline: now + self.settings.answerTimeout
         )
-        let sends: [Action] = self.linked.contains(peer) ? [.send(.claim(message), to: peer)] : []
+        let sends: [Action] = isReachable ? [.send(.claim(message), to: peer)] : []
         return (message.number, sends + self.finishIfDone(message.number, now: now))
     }
 

@@ -137,6 +137,8 @@ package struct TakeoverCore: Sendable {
     private var downSince: [String: NIODeadline] = [:]
     /// Peers that know, since their link was made, which sessions are here.
     private var told: Set<String> = []
+    /// What peers have told of before there was a link to them to claim it by.
+    var untried: [String: [HeldSession]] = [:]
     private var lastNumber: UInt64 = 0
 
     package init(name: String, settings: Settings = Settings()) {
@@ -156,6 +158,7 @@ package struct TakeoverCore: Sendable {
         // Who was not asked meanwhile may have a session that has been begun anew elsewhere.
         let wasMissed = downSince.map { now - $0 >= self.settings.answerTimeout } == true
         if self.told.insert(peer).inserted || wasMissed { actions.append(.tell(peer)) }
+        actions += (self.untried.removeValue(forKey: peer) ?? []).map { .compare($0, peer: peer) }
         // It publishes too, so its mark is needed.
         for (key, departure) in self.departures where departure.phase == .offered {
             self.departures[key]?.awaitedMarks.insert(peer)
@@ -191,6 +194,7 @@ package struct TakeoverCore: Sendable {
         self.linked.remove(peer)
         self.downSince[peer] = nil
         self.told.remove(peer)
+        self.untried[peer] = nil
         var actions: [Action] = []
         for key in self.departures.keys.sorted(by: ClaimKey.order) {
             if key.claimer == peer {
@@ -248,6 +252,10 @@ package struct TakeoverCore: Sendable {
         case .cancelled(let number):
             return self.cancel(ClaimKey(claimer: peer, number: number), now: now)
         case .owned(let sessions):
+            guard self.reachable(now).contains(peer) else {
+                self.untried[peer, default: []] += sessions
+                return []
+            }
             return sessions.map { .compare($0, peer: peer) }
         }
     }

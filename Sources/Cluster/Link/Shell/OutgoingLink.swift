@@ -34,6 +34,8 @@ package final class OutgoingLink {
     private var wasCongested = false
     private var isStopping = false
     private var lastRefusal: LinkHelloAnswer.Verdict?
+    /// The host was told that the link stands.
+    private var isAnnounced = false
     /// Since when the link has been up, or missing.
     private(set) var changedAt = NIODeadline.now()
     /// Why there is no link, in words; `nil` while there is one, or before the first attempt has ended.
@@ -122,7 +124,10 @@ package final class OutgoingLink {
         self.forgetConnection()
         if wasConnected { self.log("link lost") }
         self.phase = .waiting
-        if wasConnected { self.hub.host.linkChanged(peer: self.name, isUp: false) }
+        if self.isAnnounced {
+            self.isAnnounced = false
+            self.hub.host.linkChanged(peer: self.name, isUp: false)
+        }
         self.hub.releaseBarrier()
         let instruction = self.connector.onDown(
             ending,
@@ -243,6 +248,9 @@ package final class OutgoingLink {
         self.drain()
         self.onHeartbeat(now: .now())
         self.hub.onProgress()
+        // What was sent just now may have shown that it is broken again.
+        guard self.phase == .up else { return }
+        self.isAnnounced = true
         self.hub.host.linkChanged(peer: self.name, isUp: true)
     }
 
