@@ -51,7 +51,7 @@ private final class Drain {
         self.servers = servers
         self.connections = shard.connections.keys.sorted()
         self.done = done
-        shard.isStopping = true
+        shard.isDraining = true
     }
 
     /// Sends away whose time has come.

@@ -243,7 +243,7 @@ struct NodeProcess {
                         service: Step {
                             await self.beginServing(broker: broker, cluster: cluster, ring: ring)
                         } stop: {
-                            await self.drain(broker, ring)
+                            await self.drain(broker, ring, cluster)
                             await broker.closeClients()
                         }
                     ),

@@ -4,7 +4,8 @@ import json
 import threading
 import time
 
-from dunlin import DISCONNECT, PATIENCE, RawSession, unique, until
+from dunlin import DISCONNECT, PATIENCE, Client, RawSession, settle, unique, until
+from mqtt5 import Endpoint, Peer
 from test_members import command
 
 USE_ANOTHER_SERVER = 0x9C
@@ -84,3 +85,53 @@ def test_a_command_stops_a_node_in_the_same_way(cluster):
     text = command("drain", folder=second.control)
     assert text.stdout == f"{second.name} closes the connections of 0 clients and stops\n"
     assert second.process.wait(PATIENCE) == 0
+
+
+def test_sessions_of_clients_that_are_away_are_given_to_the_other_nodes(cluster):
+    nodes = cluster.grow(3)
+    topic, names = unique("kept"), [unique("away") for _ in range(20)]
+    for name in names:
+        with Client(nodes[0], name, clean=False, expiry=300) as client:
+            client.subscribe(topic, 1)
+            settle(client, topic, nodes[1:])
+    with Client(nodes[1]) as publisher:
+        for number in range(100):
+            publisher.publish(topic, str(number), 1)
+    assert nodes[0].terminate() == 0
+    nodes[0].wait_for_log("left=0 sessions=20 .*other nodes have the sessions of clients that are away")
+    with Client(nodes[1]) as publisher:
+        publisher.publish(topic, "afterwards", 1)
+    for name in names:
+        with Client(nodes[2], name, clean=False, expiry=300) as client:
+            assert client.session_present
+            assert client.payloads(101) == [*map(str, range(100)), "afterwards"]
+
+
+def test_a_will_that_waits_for_its_delay_goes_with_its_session(cluster):
+    first, second = cluster.grow(2)
+    will, heir, stays = unique("will"), unique("heir"), unique("stays")
+    with Client(second) as watcher:
+        watcher.subscribe(will + "/#", 1)
+        settle(watcher, will + "/probe", [first])
+        peers = [
+            Peer(
+                Endpoint(first),
+                name,
+                clean=False,
+                will={"topic": f"{will}/{name}", "payload": "gone", "qos": 1, "properties": {"WillDelayInterval": 6}},
+                SessionExpiryInterval=300,
+            )
+            for name in (heir, stays)
+        ]
+        start = time.monotonic()
+        assert first.terminate() == 0
+        assert time.monotonic() - start < 5
+        with Client(second, heir, clean=False, expiry=300) as back:
+            assert back.session_present
+            # Of the one that does not come back it is published when it is due.
+            message = watcher.receive()
+            assert (message.topic, message.payload) == (f"{will}/{stays}", b"gone")
+            assert time.monotonic() - start > 5.5
+            assert watcher.messages.empty()
+        for peer in peers:
+            peer.drop()

@@ -96,7 +96,8 @@ extension TakeoverCore {
 
     /// The session is at the other node, or here again: the next may have it.
     mutating func end(_ key: ClaimKey, now: NIODeadline) -> [Action] {
-        let held = self.departures.removeValue(forKey: key)?.held ?? []
-        return held.flatMap { self.onClaim($0.claim, from: $0.from, now: now) }
+        guard let departure = self.departures.removeValue(forKey: key) else { return [] }
+        self.offers?.open[departure.claim.clientID] = nil
+        return departure.held.flatMap { self.onClaim($0.claim, from: $0.from, now: now) } + self.offerMore(now: now)
     }
 }

@@ -24,6 +24,8 @@ package struct TakeoverCore: Sendable {
         package var partTimeout = TimeAmount.seconds(5)
         /// How long a giver keeps a session that it hears nothing about from a node that is alive.
         package var giveTimeout = TimeAmount.seconds(60)
+        /// How long a node that gives its sessions away waits for one of them to be claimed.
+        package var offerTimeout = TimeAmount.seconds(3)
 
         package init() {}
     }
@@ -75,6 +77,10 @@ package struct TakeoverCore: Sendable {
         case tell(String)
         /// Where the session here is newer than the peer's, `onUnion` is to follow.
         case compare(HeldSession, peer: String)
+        /// Make place for a session without a client; `onUnion` is to follow where there is none yet.
+        case adopt(OfferedSession, peer: String)
+        /// Of the sessions that were offered none is to be claimed any more.
+        case offersOver
         /// Connect the client or refuse it; `onStored` follows when what came is stored.
         case finish(UInt64, givers: [String], Refusal?)
     }
@@ -140,6 +146,8 @@ package struct TakeoverCore: Sendable {
     /// What peers have told of before there was a link to them to claim it by.
     var untried: [String: [HeldSession]] = [:]
     private var lastNumber: UInt64 = 0
+    /// What this node gives away; nil unless it is about to end.
+    var offers: Offers?
 
     package init(name: String, settings: Settings = Settings()) {
         self.name = name
@@ -194,6 +202,7 @@ package struct TakeoverCore: Sendable {
         self.linked.remove(peer)
         self.downSince[peer] = nil
         self.told.remove(peer)
+        self.offers?.onPeerGone(peer)
         self.untried[peer] = nil
         var actions: [Action] = []
         for key in self.departures.keys.sorted(by: ClaimKey.order) {
@@ -217,7 +226,7 @@ package struct TakeoverCore: Sendable {
             }
             actions += self.finishIfDone(number, now: now)
         }
-        return actions
+        return actions + self.offerMore(now: now)
     }
 
     // MARK: Messages
@@ -257,6 +266,8 @@ package struct TakeoverCore: Sendable {
                 return []
             }
             return sessions.map { .compare($0, peer: peer) }
+        case .offer(let sessions):
+            return sessions.map { .adopt($0, peer: peer) }
         }
     }
 
@@ -309,6 +320,7 @@ package struct TakeoverCore: Sendable {
             note(departure.deadline)
             if departure.phase == .offered, let deadline = departure.markDeadline { note(deadline) }
         }
+        for offer in (self.offers?.open ?? [:]).values { note(offer.deadline) }
         return first
     }
 
@@ -325,7 +337,7 @@ package struct TakeoverCore: Sendable {
             }
         }
         for number in self.claims.keys.sorted() { actions += self.onTime(number, now) }
-        return actions
+        return actions + self.onOfferTime(now)
     }
 }
 

@@ -61,6 +61,8 @@ package enum TakeoverMessage: Hashable, Sendable {
     case cancelled(claim: UInt64)
     /// Sessions that the sender has, told when a link is made: a node with a newer one claims what is there.
     case owned([HeldSession])
+    /// Sessions without a client that the sender gives away, because it is about to end: to be claimed by who is told.
+    case offer([OfferedSession])
 }
 
 extension TakeoverMessage {
@@ -77,6 +79,7 @@ extension TakeoverMessage {
         case taken = 7
         case cancelled = 8
         case owned = 9
+        case offer = 10
     }
 
     // MARK: Writing
@@ -120,6 +123,14 @@ extension TakeoverMessage {
             for session in sessions {
                 body.writeInteger(session.epoch)
                 body.writeText(session.clientID)
+            }
+        case .offer(let sessions):
+            body.write(Kind.offer.rawValue, UInt64(sessions.count))
+            for session in sessions {
+                body.writeInteger(session.epoch)
+                body.writeInteger(session.userName == nil ? 0 : 1 as UInt8)
+                body.writeText(session.clientID)
+                if let userName = session.userName { body.writeText(userName) }
             }
         }
         return body
@@ -207,6 +218,19 @@ extension TakeoverMessage {
                 sessions.append(HeldSession(clientID: try reader.text(), epoch: epoch))
             }
             return .owned(sessions)
+        case .offer:
+            guard claim <= UInt64(reader.remaining / 10) else {
+                throw LinkError(.malformed, "more sessions than there are bytes for")
+            }
+            var sessions: [OfferedSession] = []
+            for _ in 0..<claim {
+                let epoch = try reader.integer(as: UInt64.self)
+                let hasUser = try reader.flag()
+                let clientID = try reader.text()
+                let userName = hasUser ? try reader.text() : nil
+                sessions.append(OfferedSession(clientID: clientID, userName: userName, epoch: epoch))
+            }
+            return .offer(sessions)
         }
     }
 }

@@ -34,6 +34,8 @@ final class TakeoverShell {
     private var claims: [UInt64: SessionClaim] = [:]
     private var departing: [ClaimKey: DepartingSession] = [:]
     private var arriving: [Move: ArrivingSession] = [:]
+    /// Who waits for the sessions to be given away.
+    private var onOffersOver: EventLoopPromise<Void>?
     private var timer: (task: Scheduled<Void>, deadline: NIODeadline)?
 
     init(
@@ -97,6 +99,15 @@ final class TakeoverShell {
         self.carryOut(actions)
     }
 
+    /// Offers all sessions without a client to peers; succeeds when no more of them is going to be claimed.
+    func giveAway(_ sessions: [OfferedSession], to peers: Set<String>) -> EventLoopFuture<Void> {
+        let promise = self.loop.makePromise(of: Void.self)
+        self.onOffersOver?.succeed()
+        self.onOffersOver = promise
+        self.carryOut(self.core.offer(sessions, to: peers, now: .now()))
+        return promise.futureResult
+    }
+
     // MARK: Actions
 
     private func carryOut(_ actions: [TakeoverCore.Action]) {
@@ -140,6 +151,10 @@ final class TakeoverShell {
             self.tell(peer)
         case .compare(let session, let peer):
             self.compare(session, peer)
+        case .adopt(let session, let peer):
+            self.adopt(session, peer)
+        case .offersOver:
+            self.onOffersOver.take()?.succeed()
         case .finish(let number, let givers, let refusal):
             self.finish(number, givers, refusal)
         }
@@ -194,6 +209,18 @@ final class TakeoverShell {
                 bound.eventLoop.scheduleTask(in: .milliseconds(10)) {
                     bound.value.compare(session, peer, tries: tries - 1)
                 }
+            }
+        }
+    }
+
+    private func adopt(_ session: OfferedSession, _ peer: String) {
+        let bound = NIOLoopBound(self, eventLoop: self.loop)
+        self.broker.adopt(session) { claim in
+            if let claim {
+                bound.value.unite(claim, peer)
+            } else {
+                let held = HeldSession(clientID: session.clientID, epoch: session.epoch)
+                bound.value.compare(held, peer)
             }
         }
     }

@@ -125,6 +125,8 @@ struct SessionState: Sendable {
     var storedNumber: UInt64 = 0
     /// Rises with every connection, over all nodes.
     var epoch: UInt64 = 0
+    /// What is due of it, if it moves while its client is away.
+    var absence: Absence?
 }
 
 /// A client's session. Owned by the event loop of the shard that holds it.

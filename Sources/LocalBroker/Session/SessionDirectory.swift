@@ -47,6 +47,19 @@ final class SessionDirectory: Sendable {
         }
     }
 
+    /// Makes `shard` the owner of a client's session that another node gives away.
+    ///
+    /// - Returns: nil if there is one here already.
+    func claimFree(_ clientID: ClientID, shard: Int, userName: UserName?) -> Owner? {
+        self.state.withLock { state in
+            guard state.entries[clientID] == nil else { return nil }
+            state.lastToken += 1
+            let owner = Owner(shard: shard, token: state.lastToken)
+            state.entries[clientID] = Entry(owner: owner, userName: userName, isClaiming: true)
+            return owner
+        }
+    }
+
     /// The session has all that other nodes had.
     func settle(_ clientID: ClientID, owner: Owner) {
         self.state.withLock { state in

@@ -141,6 +141,7 @@ extension Shard {
         _ onTaken: (@Sendable () -> Void)?
     ) {
         session.phase = .present
+        session.state.absence = nil
         self.shared.directory.settle(session.clientID, owner: session.owner)
         if connection.isOpen {
             self.attach(connection, to: session, request, isPresent: isPresent)
@@ -203,6 +204,9 @@ extension Shard {
         } else if request.discards, let will = session.delayedWill {
             // The session ends, and so does the wait. [MQTT-3.1.2-8]
             self.publish(will, of: session)
+        }
+        if !ends, session.endDueSeconds < .max || session.delayedWill != nil {
+            session.state.absence = self.absence(of: session)
         }
         session.delayedWill = nil
         self.forgetWill(of: session)

@@ -42,6 +42,8 @@ final class Shard {
     var timers: TimerWheel<Timer>
     /// Set when the broker stops: no session ends because its connection did.
     var isStopping = false
+    /// Clients are sent to other servers, and their sessions will follow.
+    var isDraining = false
 
     let reader: RoutingReader
     @exclusivity(unchecked) var matches = RouteMatches()
@@ -156,6 +158,7 @@ final class Shard {
         self.beginTick()
         self.deliverFanOuts(until: .distantFuture)
         for connection in Array(self.connections.values) { connection.disconnect(.serverShuttingDown) }
+        if self.shared.storage == nil { self.publishDelayedWills() }
         self.handInJournal()
     }
 

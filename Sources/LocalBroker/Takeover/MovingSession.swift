@@ -27,7 +27,9 @@ package final class DepartingSession {
     package func capture(_ done: @escaping (ByteBuffer) -> Void) {
         self.shard.afterFanOuts {
             self.crossing.isCaptured = true
-            self.shard.readWholeTail(of: self.session) { done(SessionImage.encode(self.session.state)) }
+            self.shard.readWholeTail(of: self.session) {
+                done(SessionImage.encode(self.session.state, nowMilliseconds: self.shard.nowMilliseconds))
+            }
         }
     }
 
@@ -78,7 +80,13 @@ package final class ArrivingSession {
     /// - Returns: false if they cannot be read.
     package func complete() -> Bool {
         let early = self.session.state
-        guard let state = SessionImage.decode(self.image, subscribed: early) else { return false }
+        guard
+            let state = SessionImage.decode(
+                self.image,
+                subscribed: early,
+                nowMilliseconds: self.shard.nowMilliseconds
+            )
+        else { return false }
         self.image = ByteBuffer()
         self.session.state = state
         self.session.state.log.appendWaiting(of: early.log)

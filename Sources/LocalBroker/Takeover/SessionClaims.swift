@@ -34,6 +34,19 @@ package struct HeldSession: Hashable, Sendable {
     }
 }
 
+/// A session without a client that its node gives away.
+package struct OfferedSession: Hashable, Sendable {
+    package var clientID: String
+    package var userName: String?
+    package var epoch: UInt64
+
+    package init(clientID: String, userName: String?, epoch: UInt64) {
+        self.clientID = clientID
+        self.userName = userName
+        self.epoch = epoch
+    }
+}
+
 /// What is to be done about a session that another node has too.
 package enum Union: Sendable {
     /// To be claimed for the one here.
@@ -84,6 +97,30 @@ extension Broker {
             all += (try? await shard.eventLoop.submit { shard.value.heldSessions }.get()) ?? []
         }
         return all
+    }
+
+    /// The sessions here that are kept for clients that are away. Safe on any loop.
+    package func sessionsAway() async -> [OfferedSession] {
+        var all: [OfferedSession] = []
+        for shard in self.shards {
+            // The only failure is a loop that is shut down, and its sessions with it.
+            all += (try? await shard.eventLoop.submit { shard.value.sessionsAway }.get()) ?? []
+        }
+        return all
+    }
+
+    /// Makes place for a session that another node gives away.
+    ///
+    /// - Parameter done: called on the link loop, with the claim that is to be made; nil if there is a session here.
+    package func adopt(_ session: OfferedSession, done: @escaping @Sendable (SessionClaim?) -> Void) {
+        let link = self.shared.mailboxes[Shard.linkShard]
+        // Which shard has it matters to nobody before its client comes; all are to have their part of such sessions.
+        self.shared.mailboxes[Int(session.epoch % UInt64(self.shards.count))].post(
+            .command { shard in
+                let claim = shard.adopt(session)
+                link.post(.command { _ in done(claim) })
+            }
+        )
     }
 
     /// Another node has a session of a client as well. If the one here is newer, it is to be given what is there.

@@ -11,6 +11,9 @@ import Protocol
 ///                 count u16, { number u16, filter }                        shared subscriptions by number
 ///                 count u32, { state u8, QoS and retain u8, packet identifier u16, share u16, identifier u32,
 ///                              length u32, record }                        messages, in order
+///                 away u8, if 1: milliseconds until the end u64 (all ones: none), will u8,
+///                          if 1: milliseconds until it is due u64, delay u32, expires u8, expiry u32,
+///                                length u32, record
 /// filter, key     length u16, bytes
 /// ```
 enum SessionImage {
@@ -34,7 +37,7 @@ enum SessionImage {
         return buffer
     }
 
-    static func encode(_ state: SessionState) -> ByteBuffer {
+    static func encode(_ state: SessionState, nowMilliseconds: UInt64) -> ByteBuffer {
         var buffer = ByteBufferAllocator().buffer(capacity: 1024 + state.log.byteCount)
         buffer.writeInteger(self.version)
         buffer.writeInteger(state.expirySeconds)
@@ -56,7 +59,25 @@ enum SessionImage {
             buffer.writeShort(filter)
         }
         self.encode(state.log, into: &buffer)
+        self.encode(state.absence, nowMilliseconds, into: &buffer)
         return buffer
+    }
+
+    /// Clocks differ between nodes: what is due is told by how long it takes until then.
+    private static func encode(_ absence: Absence?, _ now: UInt64, into buffer: inout ByteBuffer) {
+        buffer.writeInteger(absence == nil ? 0 : 1 as UInt8)
+        guard let absence else { return }
+        buffer.writeInteger(absence.endsAt.map { max($0, now) - now } ?? .max)
+        buffer.writeInteger(absence.will == nil ? 0 : 1 as UInt8)
+        guard let will = absence.will else { return }
+        buffer.writeInteger(max(absence.willDueAt, now) - now)
+        buffer.writeInteger(will.delaySeconds)
+        buffer.writeInteger(will.expirySeconds == nil ? 0 : 1 as UInt8)
+        buffer.writeInteger(will.expirySeconds ?? 0)
+        var record = ByteBuffer()
+        will.withMessage(expiry: 0) { MessageRecord.append($0, qos: will.qos, to: &record) }
+        buffer.writeInteger(UInt32(record.readableBytes))
+        buffer.writeBuffer(&record)
     }
 
     private static func encode(_ log: OutboundLog, into buffer: inout ByteBuffer) {
@@ -93,7 +114,7 @@ enum SessionImage {
 
     /// - Parameter subscribed: a state with the subscriptions that came before; it gives the shared ones their numbers.
     /// - Returns: nil if the bytes are not what `encode` writes.
-    static func decode(_ bytes: ByteBuffer, subscribed: SessionState) -> SessionState? {
+    static func decode(_ bytes: ByteBuffer, subscribed: SessionState, nowMilliseconds: UInt64) -> SessionState? {
         var bytes = bytes
         var state = SessionState()
         state.subscriptions = subscribed.subscriptions
@@ -111,10 +132,38 @@ enum SessionImage {
             _ = state.received.insert(packetID)
         }
         guard self.decodeRetained(&bytes, into: &state), let shares = self.decodeShares(&bytes, into: &state),
-            self.decodeLog(&bytes, shares, into: &state)
+            self.decodeLog(&bytes, shares, into: &state), self.decodeAbsence(&bytes, nowMilliseconds, into: &state)
         else { return nil }
         state.log.lastPacketID = lastPacketID
         return bytes.readableBytes == 0 ? state : nil
+    }
+
+    private static func decodeAbsence(_ bytes: inout ByteBuffer, _ now: UInt64, into state: inout SessionState) -> Bool
+    {
+        guard let isAway = bytes.readFlag() else { return false }
+        guard isAway else { return true }
+        guard let left = bytes.readInteger(as: UInt64.self), let hasWill = bytes.readFlag() else { return false }
+        let endsAt = left == .max ? nil : now + min(left, UInt64(UInt32.max) * 1_000)
+        var will: StoredWill?
+        var dueIn: UInt64 = 0
+        if hasWill {
+            guard let due = bytes.readInteger(as: UInt64.self), let delay = bytes.readInteger(as: UInt32.self),
+                let expires = bytes.readFlag(), let expiry = bytes.readInteger(as: UInt32.self),
+                let length = bytes.readInteger(as: UInt32.self), let record = bytes.readBytes(length: Int(length))
+            else { return false }
+            let stored = Stored.Will(
+                session: 0,
+                record: record,
+                expirySeconds: expires ? expiry : nil,
+                delaySeconds: delay,
+                dueAt: 0
+            )
+            will = StoredWill(stored)
+            guard will != nil else { return false }
+            dueIn = min(due, UInt64(UInt32.max) * 1_000)
+        }
+        state.absence = Absence(endsAt: endsAt, will: will, willDueAt: now + dueIn)
+        return true
     }
 
     private static func decodeRetained(_ bytes: inout ByteBuffer, into state: inout SessionState) -> Bool {
@@ -189,6 +238,10 @@ extension ByteBuffer {
 
     fileprivate mutating func readFilter() -> [UInt8]? {
         self.readShort().flatMap { $0.isEmpty ? nil : $0 }
+    }
+
+    fileprivate mutating func readFlag() -> Bool? {
+        self.readInteger(as: UInt8.self).flatMap { $0 <= 1 ? $0 == 1 : nil }
     }
 
     fileprivate mutating func readOptions() -> (SubscriptionOptions, UInt32)? {

@@ -130,7 +130,7 @@ extension Shard {
         session.crossing = nil
         session.phase = .present
         session.state.log.appendWaiting(of: tail)
-        self.onDisconnected(session, will: nil)
+        self.keepAway(session)
         self.storeEarly(session)
         self.goOn(withHeldHandOversOf: session)
     }

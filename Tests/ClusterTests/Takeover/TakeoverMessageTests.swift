@@ -30,6 +30,13 @@ struct TakeoverMessageTests {
             .owned([HeldSession(clientID: "ab", epoch: 9), HeldSession(clientID: "", epoch: 1)]),
             "09 02 00 00 00 00 00 00 00 09 02 61 62 00 00 00 00 00 00 00 01 00"
         ),
+        (
+            .offer([
+                OfferedSession(clientID: "ab", userName: "u", epoch: 9),
+                OfferedSession(clientID: "", userName: nil, epoch: 1),
+            ]),
+            "0a 02 00 00 00 00 00 00 00 09 01 02 61 62 01 75 00 00 00 00 00 00 00 01 00 00"
+        ),
     ]
 
     @Test("Every message is written and read byte for byte as by hand", arguments: Self.all.indices)
@@ -41,7 +48,7 @@ struct TakeoverMessageTests {
 
     @Test(
         "What is no message ends in a typed error",
-        arguments: ["", "00 01", "09 01", "02 03 03", "06 03 02", "07", "09 ff 7f"]
+        arguments: ["", "00 01", "09 01", "02 03 03", "06 03 02", "07", "09 ff 7f", "0a 01", "0a ff 7f"]
     )
     func malformed(bytes: String) {
         #expect(throws: LinkError.self) { try TakeoverMessage.decode(ByteBuffer(hexadecimal: bytes)) }

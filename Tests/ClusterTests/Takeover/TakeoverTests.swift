@@ -171,6 +171,45 @@ struct TakeoverTests {
         for node in nodes { await node.stop() }
     }
 
+    @Test("A node that is about to end gives its sessions away, under load, and nothing is lost or doubled")
+    func givesAway() async throws {
+        let nodes = try await self.cluster(3)
+        let kept = 100
+        for index in 0..<kept {
+            let client = try await nodes[0].connect("s\(index)", isClean: false)
+            #expect(try await client.subscribe("t/#", qos: 2))
+            try await client.close()
+        }
+        for node in nodes[1...] { #expect(try await node.knows(filters: 1, of: "a")) }
+        #expect(try await eventually { await nodes[0].broker.sessionsAway().count == kept })
+        let publisher = try await nodes[2].connect("p")
+        let load = Load()
+        async let sent = load.publish(0, by: publisher)
+        #expect(try await eventually { publisher.state.withLock { $0.completed } > 20 })
+        let (all, left) = await nodes[0].cluster.giveSessionsAway(to: ["b", "c"], within: .seconds(30))
+        #expect(all == kept && left == 0)
+        let before = publisher.state.withLock { $0.completed }
+        #expect(try await eventually { publisher.state.withLock { $0.completed } > before + 20 })
+        load.isOver.withLock { $0 = true }
+        let count = await sent
+        #expect(await nodes[0].broker.sessionsAway().isEmpty)
+        #expect(try await nodes[1].knows(filters: 0, of: "a"))
+        for node in nodes[1...] { #expect(await node.broker.sessionsAway().count == kept / 2) }
+        for index in 0..<kept where index % 10 == 0 {
+            let client = try await nodes[1 + index % 20 / 10].connect("s\(index)", isClean: false)
+            #expect(client.isSessionPresent)
+            #expect(try await eventually { client.messages.count >= 2 * count })
+            for topic in 0..<3 {
+                let expected = (0..<count).filter { $0 % 3 == topic }
+                for qos in [1, 2] as [UInt8] {
+                    let got = client.messages.filter { $0.qos == qos && $0.topic == "t/\(topic)/0" }
+                    #expect(got.map(\.payload) == expected.map(String.init))
+                }
+            }
+        }
+        for node in nodes { await node.stop() }
+    }
+
     @Test("Where the session's node is dead the client is served afresh, at once")
     func ownerDead() async throws {
         let nodes = try await self.cluster(2)

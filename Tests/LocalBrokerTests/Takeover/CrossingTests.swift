@@ -56,7 +56,7 @@ struct CrossingTests {
 
     private func payloads(_ image: ByteBuffer) -> [String] {
         var payloads: [String] = []
-        SessionImage.decode(image, subscribed: SessionState())?.log.forEachUnfinished { _, record in
+        SessionImage.decode(image, subscribed: SessionState(), nowMilliseconds: 5)?.log.forEachUnfinished { _, record in
             payloads.append(MessageRecord.read(record)?.payloadText ?? "")
         }
         return payloads
@@ -230,6 +230,6 @@ struct CrossingTests {
                 state.log.append($0, qos: .atLeastOnce, retain: false, subscriptionIdentifier: 0)
             }
         }
-        return SessionImage.encode(state)
+        return SessionImage.encode(state, nowMilliseconds: 5)
     }
 }

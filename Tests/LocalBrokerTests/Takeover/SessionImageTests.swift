@@ -83,7 +83,13 @@ struct SessionImageTests {
     @Test("All of a session comes back: subscriptions, messages at each stage, what is owed and what was received")
     func roundTrip() throws {
         let state = self.state()
-        var decoded = try #require(SessionImage.decode(SessionImage.encode(state), subscribed: self.subscribed(state)))
+        var decoded = try #require(
+            SessionImage.decode(
+                SessionImage.encode(state, nowMilliseconds: 5),
+                subscribed: self.subscribed(state),
+                nowMilliseconds: 5
+            )
+        )
         #expect(Set(decoded.subscriptions.keys) == Set(state.subscriptions.keys))
         #expect(
             decoded.subscriptions.allSatisfy { state.subscriptions[$0]?.options == $1.options && $1.identifier == 7 }
@@ -108,13 +114,52 @@ struct SessionImageTests {
         #expect(next == 5)
     }
 
+    @Test(
+        "Of a client that is away the end of the session and the will come along, by how long it takes until they are due"
+    )
+    func absence() throws {
+        var state = self.state()
+        let will = Will(
+            topic: "w",
+            payload: Array("gone".utf8),
+            qos: .atLeastOnce,
+            retain: true,
+            properties: Properties()
+        )
+        var stored = try StoredWill(will)
+        stored.delaySeconds = 40
+        stored.expirySeconds = 50
+        func moved(_ absence: Absence?) throws -> Absence? {
+            state.absence = absence
+            let image = SessionImage.encode(state, nowMilliseconds: 10_000)
+            let subscribed = try self.subscribed(state)
+            // The other node's clock is another.
+            return try #require(SessionImage.decode(image, subscribed: subscribed, nowMilliseconds: 77_000)).absence
+        }
+        #expect(try moved(nil) == nil)
+        let endless = try #require(try moved(Absence(endsAt: nil, will: nil, willDueAt: 0)))
+        #expect(endless.endsAt == nil && endless.will == nil)
+        let both = try #require(try moved(Absence(endsAt: 12_000, will: stored, willDueAt: 11_000)))
+        #expect(both.endsAt == 79_000 && both.willDueAt == 78_000)
+        #expect(both.will?.topic == stored.topic && both.will?.payload == stored.payload)
+        #expect(both.will?.qos == .atLeastOnce && both.will?.retain == true)
+        #expect(both.will?.delaySeconds == 40 && both.will?.expirySeconds == 50)
+        // What is due already is due at once.
+        #expect(try moved(Absence(endsAt: 9_000, will: nil, willDueAt: 0))?.endsAt == 77_000)
+    }
+
     @Test("Bytes that are cut or corrupted are no session, or one that can be used")
     func fuzz() throws {
-        let state = self.state()
+        var state = self.state()
+        let will = Will(topic: "w", payload: [1], qos: .atLeastOnce, retain: true, properties: Properties())
+        state.absence = Absence(endsAt: 12_000, will: try StoredWill(will), willDueAt: 11_000)
         let subscribed = try self.subscribed(state)
-        let whole = Array(SessionImage.encode(state).readableBytesView)
+        let whole = Array(SessionImage.encode(state, nowMilliseconds: 5).readableBytesView)
         for length in whole.indices {
-            #expect(SessionImage.decode(ByteBuffer(bytes: whole[..<length]), subscribed: subscribed) == nil)
+            #expect(
+                SessionImage.decode(ByteBuffer(bytes: whole[..<length]), subscribed: subscribed, nowMilliseconds: 5)
+                    == nil
+            )
         }
         var generator = SystemRandomNumberGenerator()
         for _ in 0..<5_000 {
@@ -122,7 +167,9 @@ struct SessionImageTests {
             for _ in 0..<Int.random(in: 1...4, using: &generator) {
                 bytes[Int.random(in: bytes.indices, using: &generator)] = .random(in: 0...255, using: &generator)
             }
-            guard var decoded = SessionImage.decode(ByteBuffer(bytes: bytes), subscribed: subscribed) else { continue }
+            guard
+                var decoded = SessionImage.decode(ByteBuffer(bytes: bytes), subscribed: subscribed, nowMilliseconds: 5)
+            else { continue }
             decoded.log.onReconnect()
             while decoded.log.canSendAgain(window: 100) { decoded.log.sendNextAgain { _, _ in true } }
             while decoded.log.canSend(window: 100) { decoded.log.sendNext { _, _ in true } }

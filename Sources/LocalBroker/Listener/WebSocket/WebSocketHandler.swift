@@ -213,7 +213,7 @@ final class WebSocketHandler: ChannelDuplexHandler {
     }
 
     private func sendClose(_ context: ChannelHandlerContext) {
-        if self.shard.isStopping, self.closeCode == .normal { self.closeCode = .goingAway }
+        if self.shard.isStopping || self.shard.isDraining, self.closeCode == .normal { self.closeCode = .goingAway }
         var frame = ByteBuffer()
         WebSocketFraming.writeClose(code: self.closeCode.rawValue, into: &frame)
         context.writeAndFlush(self.wrapOutboundOut(frame), promise: nil)

@@ -368,6 +368,7 @@ final class SimulatedNode {
             }
         case .compare(let held, let peer): self.compare(held, peer)
         case .finish(let number, let givers, let refusal): self.finish(number, givers, refusal)
+        case .adopt, .offersOver: preconditionFailure("no node of this simulation gives its sessions away")
         }
     }
 
