@@ -160,6 +160,8 @@ extension Shard {
                 subscriptionIdentifier: held.identifier
             )
             route.options.isStored = self.shared.storage != nil
+            // How long it is kept comes later; until then no message for it may be dropped or acknowledged too early.
+            route.options.isKept = true
             if SharedSubscription.hasPrefix(filter.span.bytes, filter.indices),
                 let share = session.state.shares.assign(filter)
             {

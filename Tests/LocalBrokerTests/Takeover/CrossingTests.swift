@@ -169,6 +169,28 @@ struct CrossingTests {
         }
     }
 
+    @Test("Peers are told of what arrives that its session is kept: they keep messages for it while this node is away")
+    func arrivesKept() async throws {
+        try await TestBroker.run { broker in
+            _ = try await broker.attachPeer("b")
+            let claims = Claims()
+            broker.broker.setSessionClaims(claims)
+            let session = try await self.receive(["t": 1], "s", at: broker)
+            let wanted = [RouteChange(filter: Array("t".utf8), interest: RouteInterest(qos: 1, isKept: true))]
+            #expect(broker.broker.shared.routes.ownRoutes() == wanted)
+            let client = try await broker.client()
+            try await client.send(.connect(.test("s", keeps: true)))
+            let claim = try await claims.next()
+            let image = self.image([])
+            try await broker.broker.linkLoop.submit {
+                #expect(session.value.add(image) && session.value.complete())
+                broker.broker.finish(claim, arrived: [session.value], refusal: nil) {}
+            }.get()
+            guard case .connAck = try await client.next() else { throw TestClient.Failure.closed }
+            #expect(broker.broker.shared.routes.ownRoutes() == wanted)
+        }
+    }
+
     @Test("A client that must not be connected is refused, and nothing is left of it")
     func refused() async throws {
         try await TestBroker.run { broker in
