@@ -15,6 +15,9 @@ package final class OutgoingLink {
         case stopped
     }
 
+    /// The loop looks at its sockets only when no task is ready.
+    private static let turnDistance = TimeAmount.microseconds(50)
+
     let name: String
     let epoch: UInt64
     let address: SocketAddress
@@ -335,7 +338,7 @@ package final class OutgoingLink {
     private func scheduleDrain() {
         guard !self.isDrainScheduled else { return }
         self.isDrainScheduled = true
-        self.hub.loop.assumeIsolated().execute { [weak self] in
+        self.hub.loop.assumeIsolated().scheduleTask(in: Self.turnDistance) { [weak self] in
             guard let self else { return }
             self.isDrainScheduled = false
             self.drain()
