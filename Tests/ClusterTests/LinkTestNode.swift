@@ -117,6 +117,8 @@ final class LinkTestNode: LinkHost {
         return peer
     }
 
+    var retainedCount: Int { self.retained.count }
+
     var retainedDigests: [UInt64] {
         var digests = Array(repeating: UInt64(0), count: LinkProtocol.retainedBuckets)
         for value in self.retained {
@@ -238,6 +240,10 @@ struct RunningNode: Sendable {
 
     func status() async throws -> ClusterStatus {
         try await self.loop.flatSubmit { self.bound.value.1.status() }.get()
+    }
+
+    func gather(within timeout: TimeAmount) async throws -> [CheckAnswer] {
+        try await self.loop.flatSubmit { self.bound.value.1.gatherReports(within: timeout) }.get()
     }
 
     /// Waits for a condition, which is asked again after each millisecond of the loop.

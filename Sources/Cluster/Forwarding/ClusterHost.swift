@@ -33,6 +33,8 @@ final class ClusterHost: LinkHost {
         return ClusterPeerHost(broker: self.broker, outlet: outlet, logger: self.logger)
     }
 
+    var retainedCount: Int { self.broker.retained.count }
+
     var retainedDigests: [UInt64] {
         self.broker.retained.digests(nowMilliseconds: Self.nowMilliseconds)
     }

@@ -17,6 +17,8 @@ package struct OwnTable: Sendable {
     private let logMax: Int
     /// The number of changes in this boot epoch.
     package private(set) var sequence: UInt64 = 0
+    /// What the table was after the latest changes, for those who compare a replica that is a moment behind.
+    private var states = [TableState()]
 
     package init(logMax: Int = 16_384) {
         self.logMax = logMax
@@ -27,6 +29,9 @@ package struct OwnTable: Sendable {
     /// The whole table, for a snapshot at `sequence`.
     package var all: [TableChange] { self.entries.all }
 
+    /// The latest states, the present one last.
+    package var latestStates: [TableState] { self.states.suffix(CheckReport.statesMax) }
+
     package mutating func apply(_ changes: [TableChange]) {
         for change in changes {
             self.entries.apply(change)
@@ -35,6 +40,9 @@ package struct OwnTable: Sendable {
         }
         // Cut in large steps: moving the array up costs its length.
         if self.log.count > 2 * self.logMax { self.log.removeFirst(self.log.count - self.logMax) }
+        self.states.append(TableState(sequence: self.sequence, count: UInt64(self.count), digest: self.digest))
+        let statesMax = CheckReport.statesMax
+        if self.states.count > 2 * statesMax { self.states.removeFirst(self.states.count - statesMax) }
     }
 
     /// What a peer that has `sequence` needs next, about `bytesMax` of it at a time.

@@ -18,6 +18,8 @@ extension LinkFrame {
         case .snapshotRequest: LinkFrameType.snapshotRequest.rawValue
         case .retainedRequest: LinkFrameType.retainedRequest.rawValue
         case .goodbye: LinkFrameType.goodbye.rawValue
+        case .checkRequest: LinkFrameType.checkRequest.rawValue
+        case .checkReport: LinkFrameType.checkReport.rawValue
         case .skipped(let type): type
         }
     }
@@ -91,6 +93,10 @@ extension LinkFrame {
             for digest in digests { body.writeInteger(digest) }
         case .goodbye(let reason):
             body.writeInteger(reason.rawValue)
+        case .checkRequest(let request):
+            body.writeLinkInteger(request)
+        case .checkReport(let report):
+            report.encode(into: &body)
         case .skipped:
             break
         }

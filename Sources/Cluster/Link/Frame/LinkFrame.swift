@@ -17,6 +17,8 @@ package enum LinkFrameType: UInt8, CaseIterable, Sendable {
     case snapshotRequest = 13
     case retainedRequest = 14
     case goodbye = 15
+    case checkRequest = 128
+    case checkReport = 129
 
     /// From this number on an unknown frame is skipped, so that a later release can add what an earlier may ignore.
     package static let skippableFrom: UInt8 = 128
@@ -102,11 +104,13 @@ package enum LinkFrame: Hashable, Sendable {
     case snapshotEnd(digest: UInt64)
     case retainedRecords(RecordBatch, isLast: Bool)
     case heartbeat(LinkHeartbeat)
+    case checkRequest(UInt64)
     // From the called node, on the same connection.
     case helloAnswer(LinkHelloAnswer)
     case acknowledgement(sequence: UInt64, tableSequence: UInt64)
     case snapshotRequest
     case retainedRequest(digests: [UInt64])
+    case checkReport(CheckReport)
     // From either.
     case goodbye(LinkGoodbye)
     /// Of a later release; to be skipped.

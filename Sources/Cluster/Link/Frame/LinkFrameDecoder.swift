@@ -123,6 +123,10 @@ package struct LinkFrameDecoder: Sendable {
             return .retainedRequest(digests: try self.digests(&reader))
         case .goodbye:
             return .goodbye(LinkGoodbye(rawValue: try reader.integer()) ?? .stopping)
+        case .checkRequest:
+            return .checkRequest(try reader.linkInteger())
+        case .checkReport:
+            return .checkReport(try CheckReport(&reader))
         }
     }
 

@@ -182,11 +182,13 @@ package final class IncomingLink: ChannelDuplexHandler {
             if isLast { peer.retainedSync.onLastRecords() }
         case .heartbeat(let beat):
             try self.onHeartbeat(beat, from: peer)
+        case .checkRequest(let request):
+            for part in self.hub.report(for: request).parts { self.send(.checkReport(part)) }
         case .goodbye(let reason):
             throw LinkError(.goodbye, "\(reason)")
         case .skipped:
             break
-        case .hello, .helloAnswer, .acknowledgement, .snapshotRequest, .retainedRequest:
+        case .hello, .helloAnswer, .acknowledgement, .snapshotRequest, .retainedRequest, .checkReport:
             throw LinkError(.unexpectedFrame, "type \(frame.type) from an opener")
         }
     }

@@ -16,7 +16,7 @@ package final class LinkHub {
     package private(set) var ownTable = OwnTable()
     var generator = SystemRandomNumberGenerator()
 
-    private var peers: [String: LinkPeer] = [:]
+    private(set) var peers: [String: LinkPeer] = [:]
     /// What is kept of members that are gone, in case they were only out of sight.
     private var gone: [String: GonePeer] = [:]
     private var server: (any Channel)?
@@ -33,6 +33,9 @@ package final class LinkHub {
     /// Who waits for the first peers to be in step.
     var firstSync: EventLoopPromise<Bool>?
     var isFirstSyncOver = false
+    /// Questions to all peers that are not answered yet, by their numbers.
+    var gatherings: [UInt64: CheckGathering] = [:]
+    var lastCheck: UInt64 = 0
     private var isStopping = false
     private var stopped: EventLoopPromise<Void>?
 

@@ -185,6 +185,8 @@ package final class OutgoingLink {
         case (.up, .retainedRequest(let digests)):
             self.feed?.startRetained(digests: digests)
             self.drain()
+        case (.up, .checkReport(let part)):
+            try self.hub.onReport(part, from: self)
         case (_, .goodbye(let reason)):
             throw LinkError(.goodbye, "\(reason)")
         case (_, .skipped):

@@ -70,14 +70,16 @@ struct LinksSection: StatusSection {
 }
 
 extension LinksSection {
+    static let linkPortIsOff = "it takes no links: its link-port is off"
+
     /// - Parameter members: those of the ring; nodes among them that take no links are shown as well.
     init(_ status: ClusterStatus, members: [Member]) {
         self.ownTable = Table(status.tableSequence, status.tableCount, status.tableDigest)
-        let unlinked = members.filter { $0.isReachable && !$0.isLocal && $0.isDunlinWithoutLinks }.map { member in
+        let unlinked = members.filter(\.isDunlinWithoutLinks).map { member in
             var link = LinkStatistics()
             link.peer = member.name
             link.peerEpoch = member.bootEpoch ?? 0
-            link.state = .unlinked(reason: "it takes no links: its link-port is off")
+            link.state = .unlinked(reason: Self.linkPortIsOff)
             return link
         }
         self.peers = (status.links + unlinked).sorted { $0.peer < $1.peer }.map(Peer.init)
@@ -94,20 +96,21 @@ extension LinksSection {
 }
 
 extension Member {
-    fileprivate var isDunlinWithoutLinks: Bool {
-        self.tags["role"] == "dunlin" && self.tags[ClusterService.linkTag] == nil
+    /// Whether it is another node of the cluster that lives, but takes no links.
+    var isDunlinWithoutLinks: Bool {
+        self.isReachable && !self.isLocal && self.tags["role"] == "dunlin" && self.tags[ClusterService.linkTag] == nil
     }
 }
 
 extension LinksSection.Table {
-    fileprivate init(_ version: UInt64, _ entries: Int, _ digest: UInt64) {
+    init(_ version: UInt64, _ entries: Int, _ digest: UInt64) {
         self.version = version
         self.entries = entries
         let digits = String(digest, radix: 16)
         self.digest = String(repeating: "0", count: 16 - digits.count) + digits
     }
 
-    fileprivate var text: String { "entries \(self.entries), version \(self.version)" }
+    var text: String { "entries \(self.entries), version \(self.version)" }
 }
 
 extension LinksSection.Peer {
