@@ -261,6 +261,17 @@ struct RunningNode: Sendable {
         return false
     }
 
+    /// The same of what the hub says.
+    func waitForHub(_ condition: @escaping @Sendable (LinkHub) -> Bool) async throws -> Bool {
+        let deadline = NIODeadline.now() + .seconds(20)
+        while NIODeadline.now() < deadline {
+            let isMet = try await self.loop.scheduleTask(in: .milliseconds(1)) { condition(self.bound.value.1) }
+                .futureResult.get()
+            if isMet { return true }
+        }
+        return false
+    }
+
     func stop() async throws {
         try await self.loop.flatSubmit { self.bound.value.1.stop() }.get()
         try await self.group.shutdownGracefully()

@@ -231,7 +231,7 @@ package final class IncomingLink: ChannelDuplexHandler {
         }
         let (answer, peer) = self.hub.admit(hello, link: self)
         self.send(.helloAnswer(answer))
-        guard let peer else { throw LinkError(.refused, "\(hello.origin): \(answer.verdict)") }
+        guard let peer else { throw LinkError(answer.verdict.failure, "\(hello.origin): \(answer.verdict)") }
         self.peer = peer
         self.hub.onIdentified(self.source)
         self.decoder.frameBytesMax = self.hub.configuration.frameBytesMax

@@ -25,6 +25,9 @@ package final class LinkHub {
     var credentials: LinkCredentials
     private var strangers: StrangerLimit
     var failures = FailureLog()
+    var failureCounts = LinkFailures()
+    /// What the links of earlier members and lives have counted.
+    private var past = LinkStatistics()
     private var heartbeat: RepeatedTask?
     private var lastStream: UInt64 = 0
     /// Who waits for the peers to follow the own table.
@@ -102,7 +105,10 @@ package final class LinkHub {
         let source = StrangerLimit.Source(address)
         let isOfMember = self.peers.values.contains { StrangerLimit.Source($0.outgoing.address) == source }
         guard self.strangers.onOpened(source, isOfMember: isOfMember) else {
-            let error = LinkError(.refused, "too many connections at a time that have not said who they are")
+            let error = LinkError(
+                .tooManyStrangers,
+                "too many connections at a time that have not said who they are"
+            )
             self.onFailure(error, peer: nil, address: address)
             throw error
         }
@@ -208,6 +214,10 @@ package final class LinkHub {
         self.releaseBarrier()
         let routes = peer.table.all.filter { ($0.interest ?? 0) & TableChange.keptBit != 0 }
         var sender = peer.outgoing.stopAndKeep()
+        var counted = peer.statisticsNow
+        // The sender is kept, and counts on.
+        counted.sender = LinkSender.Counters()
+        self.past.addCounters(of: counted)
         let shares = self.takeShares(of: &sender, all: false)
         if routes.isEmpty {
             peer.host.detach()
@@ -362,6 +372,16 @@ package final class LinkHub {
         let shares = self.takeShares(of: &sender, all: true)
         if shares.readableBytes > 0, !self.isStopping { self.host.redispatch(shares) }
         OutgoingLink.report(lost: sender.onPeerGone(), for: name, self.logger)
+        self.past.sender.add(sender.counters)
+    }
+
+    package var totals: LinkTotals {
+        var totals = LinkTotals()
+        for peer in self.peers.values { totals.add(peer.statisticsNow) }
+        for peer in self.gone.values { totals.sums.sender.add(peer.sender?.counters ?? LinkSender.Counters()) }
+        totals.sums.addCounters(of: self.past)
+        totals.failures = self.failureCounts
+        return totals
     }
 
     package var statistics: [LinkStatistics] {
@@ -374,6 +394,7 @@ package final class LinkHub {
         status.tableSequence = self.ownTable.sequence
         status.tableCount = self.ownTable.count
         status.tableDigest = self.ownTable.digest
+        status.totals = self.totals
         let links = self.peers.values.map { peer in
             let statistics = peer.statisticsNow
             return peer.outgoing.roundTripMicroseconds.map { roundTrip in

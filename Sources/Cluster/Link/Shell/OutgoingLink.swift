@@ -149,7 +149,8 @@ package final class OutgoingLink {
 
     func fail(_ error: LinkError) {
         guard let channel = self.channel else { return }
-        let level: Logger.Level = error.code == .goodbye || error.code == .refused ? .info : .warning
+        self.hub.failureCounts.count(error.code)
+        let level: Logger.Level = [.goodbye, .refused, .version].contains(error.code) ? .info : .warning
         self.hub.logger.log(
             level: level,
             "link given up",
@@ -253,7 +254,7 @@ package final class OutgoingLink {
             self.lastRefusal = nil
         }
         if answer.verdict == .wrongStream { self.sender.restart(stream: self.hub.nextStream()) }
-        return LinkError(.refused, "\(answer.verdict)")
+        return LinkError(answer.verdict.failure, "\(answer.verdict)")
     }
 
     // MARK: Sending
