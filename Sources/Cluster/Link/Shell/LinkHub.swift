@@ -30,15 +30,15 @@ package final class LinkHub {
     private var past = LinkStatistics()
     private var heartbeat: RepeatedTask?
     private var lastStream: UInt64 = 0
+    /// Questions to all peers that are not answered yet, by their numbers.
+    var gatherings: [UInt64: CheckGathering] = [:]
+    var lastCheck: UInt64 = 0
     /// Who waits for the peers to follow the own table.
     var barrier = TableBarrier<() -> Void>()
     var isBarrierTimerArmed = false
     /// Who waits for the first peers to be in step.
     var firstSync: EventLoopPromise<Bool>?
     var isFirstSyncOver = false
-    /// Questions to all peers that are not answered yet, by their numbers.
-    var gatherings: [UInt64: CheckGathering] = [:]
-    var lastCheck: UInt64 = 0
     private var isStopping = false
     private var stopped: EventLoopPromise<Void>?
 
@@ -375,39 +375,11 @@ package final class LinkHub {
         self.past.sender.add(sender.counters)
     }
 
-    package var totals: LinkTotals {
-        var totals = LinkTotals()
-        for peer in self.peers.values { totals.add(peer.statisticsNow) }
-        for peer in self.gone.values { totals.sums.sender.add(peer.sender?.counters ?? LinkSender.Counters()) }
-        totals.sums.addCounters(of: self.past)
-        totals.failures = self.failureCounts
-        return totals
-    }
-
-    package var statistics: [LinkStatistics] {
-        self.peers.values.map(\.statisticsNow).sorted { $0.peer < $1.peer }
-    }
-
-    /// The same with what the system is asked for.
-    package func status() -> EventLoopFuture<ClusterStatus> {
-        var status = ClusterStatus()
-        status.tableSequence = self.ownTable.sequence
-        status.tableCount = self.ownTable.count
-        status.tableDigest = self.ownTable.digest
-        status.totals = self.totals
-        let links = self.peers.values.map { peer in
-            let statistics = peer.statisticsNow
-            return peer.outgoing.roundTripMicroseconds.map { roundTrip in
-                var statistics = statistics
-                statistics.roundTripMicroseconds = roundTrip
-                return statistics
-            }
-        }
-        return EventLoopFuture.whenAllSucceed(links, on: self.loop).map { [status] links in
-            var status = status
-            status.links = links.sorted { $0.peer < $1.peer }
-            return status
-        }
+    /// What was counted for members that are gone.
+    var countedBefore: LinkStatistics {
+        var counted = self.past
+        for peer in self.gone.values { counted.sender.add(peer.sender?.counters ?? LinkSender.Counters()) }
+        return counted
     }
 }
 
