@@ -85,7 +85,7 @@ struct DocumentationTests {
         let names = [
             "hello", "hello answer", "position", "publish", "publish once", "table delta", "snapshot begin",
             "snapshot entries", "snapshot end", "retained records", "heartbeat", "acknowledgement", "snapshot request",
-            "retained request", "goodbye",
+            "retained request", "goodbye", "relay", "relay answer",
         ]
         #expect(names.count == LinkFrameType.allCases.count)
         for (type, name) in zip(LinkFrameType.allCases, names) {

@@ -18,6 +18,8 @@ extension LinkFrame {
         case .snapshotRequest: LinkFrameType.snapshotRequest.rawValue
         case .retainedRequest: LinkFrameType.retainedRequest.rawValue
         case .goodbye: LinkFrameType.goodbye.rawValue
+        case .relay: LinkFrameType.relay.rawValue
+        case .relayAnswer: LinkFrameType.relayAnswer.rawValue
         case .skipped(let type): type
         }
     }
@@ -91,6 +93,10 @@ extension LinkFrame {
             for digest in digests { body.writeInteger(digest) }
         case .goodbye(let reason):
             body.writeInteger(reason.rawValue)
+        case .relay(let call):
+            Self.encode(call, into: &body)
+        case .relayAnswer(let verdict):
+            body.writeInteger(verdict.rawValue)
         case .skipped:
             break
         }
@@ -107,6 +113,7 @@ extension LinkFrame {
         body.writeInteger(hello.stream)
         self.encode(name: hello.origin, into: &body)
         self.encode(name: hello.target, into: &body)
+        if let via = hello.via { self.encode(name: via, into: &body) }
     }
 
     private static func encode(_ answer: LinkHelloAnswer, into body: inout ByteBuffer) {
@@ -123,7 +130,7 @@ extension LinkFrame {
     }
 
     /// A name behind its length in one byte; names above 255 bytes do not pass the configuration.
-    private static func encode(name: String, into body: inout ByteBuffer) {
+    static func encode(name: String, into body: inout ByteBuffer) {
         let bytes = name.utf8.prefix(255)
         body.writeInteger(UInt8(bytes.count))
         body.writeBytes(bytes)

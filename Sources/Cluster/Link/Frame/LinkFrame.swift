@@ -17,6 +17,8 @@ package enum LinkFrameType: UInt8, CaseIterable, Sendable {
     case snapshotRequest = 13
     case retainedRequest = 14
     case goodbye = 15
+    case relay = 17
+    case relayAnswer = 18
 
     /// From this number on an unknown frame is skipped, so that a later release can add what an earlier may ignore.
     package static let skippableFrom: UInt8 = 128
@@ -107,6 +109,9 @@ package enum LinkFrame: Hashable, Sendable {
     case acknowledgement(sequence: UInt64, tableSequence: UInt64)
     case snapshotRequest
     case retainedRequest(digests: [UInt64])
+    // Before a hello: to another member than the one that is meant, and its answer.
+    case relay(RelayCall)
+    case relayAnswer(RelayVerdict)
     // From either.
     case goodbye(LinkGoodbye)
     /// Of a later release; to be skipped.

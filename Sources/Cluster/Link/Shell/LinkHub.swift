@@ -16,7 +16,7 @@ package final class LinkHub {
     package private(set) var ownTable = OwnTable()
     var generator = SystemRandomNumberGenerator()
 
-    private var peers: [String: LinkPeer] = [:]
+    private(set) var peers: [String: LinkPeer] = [:]
     /// What is kept of members that are gone, in case they were only out of sight.
     private var gone: [String: GonePeer] = [:]
     private var server: (any Channel)?
@@ -33,7 +33,9 @@ package final class LinkHub {
     /// Who waits for the first peers to be in step.
     var firstSync: EventLoopPromise<Bool>?
     var isFirstSyncOver = false
-    private var isStopping = false
+    private(set) var isStopping = false
+    /// Links of other members that this one carries.
+    var tunnels: [ObjectIdentifier: RelayTunnel] = [:]
     private var stopped: EventLoopPromise<Void>?
 
     private struct GonePeer {
@@ -143,6 +145,7 @@ package final class LinkHub {
         }
         self.stopped = nil
         for link in self.incoming.values { link.close(.stopping) }
+        self.closeTunnels { _ in true }
         for peer in self.peers.values { peer.host.detach() }
         for (name, peer) in self.gone { self.forgetForGood(name, peer) }
         self.peers = [:]
@@ -201,6 +204,8 @@ package final class LinkHub {
 
     private func forget(_ peer: LinkPeer) {
         self.peers[peer.name] = nil
+        self.onDirectLinkLost(peer.name)
+        self.closeTunnels { $0.call.origin == peer.name }
         peer.incoming?.close(.superseded)
         self.releaseBarrier()
         let routes = peer.table.all.filter { ($0.interest ?? 0) & TableChange.keptBit != 0 }

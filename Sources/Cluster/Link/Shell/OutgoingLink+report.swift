@@ -9,6 +9,8 @@ extension OutgoingLink {
     func report(into statistics: inout LinkStatistics) {
         statistics.isUp = self.phase == .up
         statistics.state = self.state
+        statistics.via = self.via
+        statistics.directFailure = self.via == nil ? nil : self.directFailure
         statistics.age = .now() - self.changedAt
         statistics.bytesRaw = self.bytesRaw + (self.feed?.bytesRaw ?? 0)
         statistics.bytesSent = self.bytesSent + (self.feed?.bytesSent ?? 0)
@@ -34,7 +36,8 @@ extension OutgoingLink {
     /// connection, or the kernel does not tell.
     var roundTripMicroseconds: EventLoopFuture<Int?> {
         #if os(Linux)
-        if self.phase == .up, let provider = self.channel as? any SocketOptionProvider {
+        // With a relay between it would be the round trip to that.
+        if self.phase == .up, self.via == nil, let provider = self.channel as? any SocketOptionProvider {
             return provider.getTCPInfo().map { Int($0.tcpi_rtt) }.recover { _ in nil }
         }
         #endif

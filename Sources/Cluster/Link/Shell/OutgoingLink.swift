@@ -33,6 +33,15 @@ package final class OutgoingLink {
     private var isFlushTimerArmed = false
     private var wasCongested = false
     private var isStopping = false
+    /// A direct connection is being tried. Also while there is a relayed one.
+    var isDialing = false
+    /// The member that is being asked to carry the link.
+    var relayCall: RelayOpener?
+    var relayChoice = RelayChoice()
+    /// Why the peer itself could not be reached last, in words.
+    var directFailure: String?
+    /// The name of what the last direct connection was protected with.
+    private(set) var provenOpening: String?
     private var lastRefusal: LinkHelloAnswer.Verdict?
     /// Since when the link has been up, or missing.
     private(set) var changedAt = NIODeadline.now()
@@ -40,6 +49,8 @@ package final class OutgoingLink {
     var failure: String?
 
     // The present connection.
+    /// The member that carries it; nil where it is direct, or there is none.
+    private(set) var via: String?
     private(set) var channel: (any Channel)?
     private var handler: OutgoingLinkHandler?
     private(set) var feed: LinkFeed?
@@ -78,9 +89,10 @@ package final class OutgoingLink {
     // MARK: Connecting
 
     func onConnected(_ handler: OutgoingLinkHandler, channel: any Channel) {
-        guard self.phase == .connecting else { return channel.close(promise: nil) }
+        guard self.makeWay(for: handler) else { return channel.close(promise: nil) }
         self.phase = .awaitingAnswer
         self.handler = handler
+        self.via = handler.via
         self.channel = channel
         self.lastHeard = .now()
         let configuration = self.hub.configuration
@@ -90,7 +102,8 @@ package final class OutgoingLink {
             originEpoch: configuration.epoch,
             target: self.name,
             targetEpoch: self.epoch,
-            stream: self.sender.stream
+            stream: self.sender.stream,
+            via: handler.via
         )
         var buffer = channel.allocator.buffer(capacity: 128)
         LinkFrame.hello(hello).encode(into: &buffer)
@@ -114,15 +127,10 @@ package final class OutgoingLink {
     func onDown(_ ending: LinkConnector.Ending, _ reason: String, wasConnected: Bool) {
         guard self.phase != .stopped else { return }
         self.failure = reason
-        if wasConnected {
-            self.changedAt = .now()
-            self.sender.onDisconnected()
-            self.peer?.host.linkChanged(isUp: false)
-        }
-        self.forgetConnection()
-        if wasConnected { self.log("link lost") }
-        self.phase = .waiting
-        self.hub.releaseBarrier()
+        let wasRelayed = self.via != nil
+        self.leaveConnection()
+        if self.isDialing { self.phase = .connecting }
+        if wasConnected, !wasRelayed { self.hub.onDirectLinkLost(self.name) }
         let instruction = self.connector.onDown(
             ending,
             wasConnected: wasConnected,
@@ -131,8 +139,25 @@ package final class OutgoingLink {
         if instruction.isProofOfDeath { self.hub.host.confirmDead(name: self.name, epoch: self.epoch) }
         if self.isStopping { return self.stopNow() }
         // The host may have declared the member gone just now.
-        guard self.phase == .waiting else { return }
+        guard self.phase != .stopped else { return }
         self.hub.loop.assumeIsolated().scheduleTask(in: instruction.retryAfter) { [weak self] in self?.connect() }
+        if wasConnected, wasRelayed { self.callRelay() }
+    }
+
+    /// The present connection is over, if there is one.
+    func leaveConnection() {
+        let channel = self.channel
+        let wasUp = self.phase == .up
+        if wasUp {
+            self.changedAt = .now()
+            self.sender.onDisconnected()
+            self.peer?.host.linkChanged(isUp: false)
+        }
+        self.forgetConnection()
+        if wasUp { self.log("link lost") }
+        self.phase = .waiting
+        channel?.close(promise: nil)
+        self.hub.releaseBarrier()
     }
 
     func forgetConnection() {
@@ -145,10 +170,11 @@ package final class OutgoingLink {
         self.handler = nil
         self.channel = nil
         self.feed = nil
+        self.via = nil
     }
 
     func fail(_ error: LinkError) {
-        guard let channel = self.channel else { return }
+        guard self.channel != nil else { return }
         let level: Logger.Level = error.code == .goodbye || error.code == .refused ? .info : .warning
         self.hub.logger.log(
             level: level,
@@ -157,8 +183,6 @@ package final class OutgoingLink {
         )
         let wasUp = self.phase == .up
         let isRebirth = self.lastRefusal == .wrongTarget && error.code == .refused
-        self.handler = nil
-        channel.close(promise: nil)
         let ending: LinkConnector.Ending = isRebirth ? .reborn : error.code == .goodbye ? .goodbye : .other
         self.onDown(ending, "\(error)", wasConnected: wasUp)
     }
@@ -219,8 +243,9 @@ package final class OutgoingLink {
         self.failure = nil
         self.connects += 1
         self.lastRefusal = nil
-        self.connector.onUp()
+        self.connector.onUp(isDirect: self.via == nil)
         let protection = self.opening?.name ?? "none"
+        if self.via == nil { self.provenOpening = self.opening?.name } else { self.relayChoice.onUp() }
         self.keyChoice.reset()
         self.peer?.host.linkChanged(isUp: true)
         let feed = LinkFeed(
@@ -231,12 +256,11 @@ package final class OutgoingLink {
         )
         self.feed = feed
         self.tableAcknowledged = answer.tableSequence
-        self.hub.logger.info(
-            "link up",
-            metadata: [
-                "peer": "\(self.name)", "compression": "\(answer.compression)", "protection": "\(protection)",
-            ]
-        )
+        var metadata: Logger.Metadata = [
+            "peer": "\(self.name)", "compression": "\(answer.compression)", "protection": "\(protection)",
+        ]
+        if let via = self.via { metadata["via"] = "\(via)" }
+        self.hub.logger.info("link up", metadata: metadata)
         try feed.send(.position(nextSequence: next))
         self.collect()
         self.drain()

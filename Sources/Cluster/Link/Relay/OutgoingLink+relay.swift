@@ -1,0 +1,89 @@
+import Logging
+import NIOCore
+import NIOPosix
+import NIOSSL
+
+/// The way to a member that is alive and out of reach: through another one, until it can be reached again.
+///
+/// What is carried is this very link, with its numbers and its protection: what had been sent before, and what comes again
+/// over the direct connection later, the peer knows by its numbers.
+extension OutgoingLink {
+    /// The peer itself could not be reached.
+    func onUnreached(_ ending: LinkConnector.Ending, _ reason: String) {
+        self.isDialing = false
+        self.directFailure = reason
+        self.relayChoice.onUnreached()
+        switch self.phase {
+        case .stopped:
+            break
+        case .waiting, .connecting:
+            self.onDown(ending, reason, wasConnected: false)
+            self.callRelay()
+        case .awaitingAnswer, .up:
+            // There is a relayed connection.
+            let delay = LinkConnector.relayedRetry(using: &self.hub.generator)
+            self.hub.loop.assumeIsolated().scheduleTask(in: delay) { [weak self] in self?.connect() }
+        }
+    }
+
+    /// Asks the next member to carry the link, if there is one to ask.
+    func callRelay() {
+        guard self.relayCall == nil, self.phase == .waiting || self.phase == .connecting else { return }
+        let relays = self.hub.relays(for: self.name)
+        guard let name = self.relayChoice.next(of: relays.map(\.name)),
+            let relay = relays.first(where: { $0.name == name })
+        else { return }
+        let configuration = self.hub.configuration
+        let call = RelayCall(
+            origin: configuration.name,
+            originEpoch: configuration.epoch,
+            target: self.name,
+            targetEpoch: self.epoch
+        )
+        // The relay has to reach the peer before it answers.
+        let timeout = configuration.connectTimeout + configuration.connectTimeout
+        let opener = RelayOpener(relay: name, call: call, timeout: timeout, link: self)
+        self.relayCall = opener
+        self.credentials = self.hub.credentials
+        // The relay wants to know who asks; what the link then carries is between its two ends.
+        let outer = self.credentials.openings.first { $0.name == relay.provenOpening } ?? self.opening
+        let inner = self.opening
+        let handler = OutgoingLinkHandler(link: self, via: name)
+        self.open(to: relay.address) {
+            try Self.protection(outer) + [opener] + Self.protection(inner) + [handler]
+        }.whenFailure { [weak self] error in self?.onRelayFailed(opener, Self.reason(error)) }
+    }
+
+    /// The relay has reached the peer: the link begins.
+    func onRelayReady(_ opener: RelayOpener) {
+        guard self.relayCall === opener else { return }
+        self.relayCall = nil
+    }
+
+    func onRelayFailed(_ opener: RelayOpener, _ reason: String) {
+        guard self.relayCall === opener else { return }
+        self.relayCall = nil
+        self.hub.logger.debug(
+            "a member cannot carry a link",
+            metadata: ["peer": "\(self.name)", "relay": "\(opener.relay)", "reason": "\(reason)"]
+        )
+        self.callRelay()
+    }
+
+    /// A connection is there. A direct one takes the place of a relayed one, and never the other way round.
+    ///
+    /// - Returns: whether it is wanted.
+    func makeWay(for handler: OutgoingLinkHandler) -> Bool {
+        if handler.via == nil { self.isDialing = false }
+        switch self.phase {
+        case .waiting, .connecting:
+            return true
+        case .awaitingAnswer, .up:
+            guard self.via != nil, handler.via == nil else { return false }
+            self.leaveConnection()
+            return true
+        case .stopped:
+            return false
+        }
+    }
+}
