@@ -107,7 +107,12 @@ struct RelayTests {
         #expect(try await cut.b.seen().numbers.map(\.number) == Array(0..<sent))
         let link = try #require(try await cut.a.statistics().first { $0.peer == "b" })
         #expect(link.sender.lost == 0)
-        try await cut.stop()
+        // Each cut looked like a death: the connection was reset, and then refused.
+        #expect(try await cut.a.seen().dead == [])
+        try await cut.b.stop()
+        #expect(try await cut.a.wait { seen, _ in seen.dead == ["b@1"] })
+        cut.proxy.stop()
+        for node in [cut.a] + cut.others { try await node.stop() }
     }
 
     @Test("When the relay goes another one takes its place, and none asks a third for what it was asked")

@@ -12,7 +12,7 @@ from test_node_status import peer, status, wait_for_links
 # docs/clustering.md: how soon all is as before when the network is.
 HEALED_SECONDS = 2.0
 # How long a link may take that has to go through another node: until the silence is noticed, and the way is found.
-RELAYED_SECONDS = 6.0
+RELAYED_SECONDS = 5.0
 QOS = (0, 1, 2)
 
 pytestmark = pytest.mark.timeout(120)

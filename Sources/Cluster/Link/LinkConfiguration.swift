@@ -22,6 +22,10 @@ package struct LinkConfiguration: Sendable {
     package var helloTimeout = TimeAmount.seconds(5)
     /// An attempt that is given up is soon followed by another one: the network may be back a moment later.
     package var connectTimeout = TimeAmount.milliseconds(1_500)
+    /// How long a connection may be on its way before other members are asked to carry the link, and how long they may take to
+    /// say whether a peer that seems dead is.
+    package var relayDelay = TimeAmount.milliseconds(500)
+    package var doubtMax = TimeAmount.milliseconds(150)
     /// How many links of others this node carries at most, where they cannot reach each other.
     package var tunnelsMax = 128
     /// How long a SUBACK waits at most for the peers to know of the subscription.

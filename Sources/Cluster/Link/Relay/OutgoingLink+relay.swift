@@ -10,7 +10,7 @@ import NIOSSL
 extension OutgoingLink {
     /// The peer itself could not be reached.
     func onUnreached(_ ending: LinkConnector.Ending, _ reason: String) {
-        self.isDialing = false
+        self.dialing = nil
         self.directFailure = reason
         self.relayChoice.onUnreached()
         switch self.phase {
@@ -24,6 +24,40 @@ extension OutgoingLink {
             let delay = LinkConnector.relayedRetry(using: &self.hub.generator)
             self.hub.loop.assumeIsolated().scheduleTask(in: delay) { [weak self] in self?.connect() }
         }
+    }
+
+    /// Most connections that come at all come at once: after a moment the way through another member is looked for as well.
+    func callRelay(ifStill handler: OutgoingLinkHandler) {
+        let delay = self.hub.configuration.relayDelay
+        self.hub.loop.assumeIsolated().scheduleTask(in: delay) { [weak self, weak handler] in
+            guard let self, let handler, self.dialing === handler else { return }
+            self.directFailure = "no connection in time"
+            self.relayChoice.onUnreached()
+            self.callRelay()
+        }
+    }
+
+    /// Nobody listens at the peer's address any more. That its process is dead is certain if it has come back as another one,
+    /// or if no other member reaches it either: there are firewalls that answer like a host without the process.
+    func onProofOfDeath(isCertain: Bool) {
+        guard !isCertain else { return self.hub.host.confirmDead(name: self.name, epoch: self.epoch) }
+        self.isDeathInDoubt = true
+        self.relayChoice.onUnreached()
+        self.callRelay()
+        self.confirmDeathIfNobodyIsAsked()
+        self.hub.loop.assumeIsolated().scheduleTask(in: self.hub.configuration.doubtMax) { [weak self] in
+            self?.confirmDeath()
+        }
+    }
+
+    private func confirmDeathIfNobodyIsAsked() {
+        if self.relayCall == nil { self.confirmDeath() }
+    }
+
+    private func confirmDeath() {
+        guard self.isDeathInDoubt, self.phase != .stopped else { return }
+        self.isDeathInDoubt = false
+        self.hub.host.confirmDead(name: self.name, epoch: self.epoch)
     }
 
     /// Asks the next member to carry the link, if there is one to ask.
@@ -58,6 +92,7 @@ extension OutgoingLink {
     func onRelayReady(_ opener: RelayOpener) {
         guard self.relayCall === opener else { return }
         self.relayCall = nil
+        self.isDeathInDoubt = false
     }
 
     func onRelayFailed(_ opener: RelayOpener, _ reason: String) {
@@ -68,13 +103,17 @@ extension OutgoingLink {
             metadata: ["peer": "\(self.name)", "relay": "\(opener.relay)", "reason": "\(reason)"]
         )
         self.callRelay()
+        self.confirmDeathIfNobodyIsAsked()
     }
 
     /// A connection is there. A direct one takes the place of a relayed one, and never the other way round.
     ///
     /// - Returns: whether it is wanted.
     func makeWay(for handler: OutgoingLinkHandler) -> Bool {
-        if handler.via == nil { self.isDialing = false }
+        if handler.via == nil {
+            self.dialing = nil
+            self.isDeathInDoubt = false
+        }
         switch self.phase {
         case .waiting, .connecting:
             return true

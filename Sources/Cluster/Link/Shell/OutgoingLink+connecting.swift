@@ -16,7 +16,7 @@ import Darwin
 extension OutgoingLink {
     func connect() {
         // A relayed link is one that waits for its connection.
-        guard self.phase == .waiting || self.via != nil, !self.isDialing else { return }
+        guard self.phase == .waiting || self.via != nil, self.dialing == nil else { return }
         guard self.hub.credentials.isProtected || AddressRule.isPrivate(self.address) else {
             self.phase = .stopped
             self.failure = "its address \(self.address) is public: links there need a cluster key or certificates"
@@ -27,17 +27,18 @@ extension OutgoingLink {
             return
         }
         if self.phase == .waiting { self.phase = .connecting }
-        self.isDialing = true
+        let handler = OutgoingLinkHandler(link: self, via: nil)
+        self.dialing = handler
         self.credentials = self.hub.credentials
         let opening = self.opening
-        let handler = OutgoingLinkHandler(link: self, via: nil)
         self.open(to: self.address) {
             try Self.protection(opening) + [handler]
         }.whenFailure { [weak self] error in
-            guard let self, self.isDialing else { return }
+            guard let self, self.dialing === handler else { return }
             let ending: LinkConnector.Ending = Self.isRefusal(error) ? .connectionRefused : .other
             self.onUnreached(ending, Self.reason(error))
         }
+        self.callRelay(ifStill: handler)
     }
 
     /// What encrypts a connection, where there are credentials.
@@ -89,7 +90,7 @@ extension OutgoingLink {
         if LinkHandshakeFailure.isUnknownKey(error), self.keyChoice.onUnknown(of: openings.count) {
             let isRelayed = self.via != nil
             self.forgetConnection()
-            self.phase = self.isDialing ? .connecting : .waiting
+            self.phase = self.dialing == nil ? .waiting : .connecting
             return isRelayed ? self.callRelay() : self.connect()
         }
         self.keyChoice.reset()

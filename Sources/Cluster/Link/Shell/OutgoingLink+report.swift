@@ -1,3 +1,4 @@
+import Logging
 import NIOCore
 
 #if os(Linux)
@@ -42,5 +43,30 @@ extension OutgoingLink {
         }
         #endif
         return self.hub.loop.makeSucceededFuture(nil)
+    }
+
+    /// Logs the end of a connection with what has been sent to the peer so far.
+    func log(_ event: Logger.Message) {
+        self.hub.logger.info(
+            event,
+            metadata: [
+                "peer": "\(self.name)",
+                "messages": "\(self.sender.counters.sent)",
+                "bytes": "\(self.bytesRaw)",
+                "bytesOnTheLink": "\(self.bytesSent)",
+            ]
+        )
+    }
+
+    func report(lost: Int) {
+        Self.report(lost: lost, for: self.name, self.hub.logger)
+    }
+
+    static func report(lost: Int, for name: String, _ logger: Logger) {
+        guard lost > 0 else { return }
+        logger.warning(
+            "messages for a peer that is gone or out of reach are dropped",
+            metadata: ["peer": "\(name)", "messages": "\(lost)"]
+        )
     }
 }

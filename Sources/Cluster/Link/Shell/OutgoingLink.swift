@@ -33,11 +33,13 @@ package final class OutgoingLink {
     private var isFlushTimerArmed = false
     private var wasCongested = false
     private var isStopping = false
-    /// A direct connection is being tried. Also while there is a relayed one.
-    var isDialing = false
+    /// The direct connection that is being tried. Also while there is a relayed one.
+    var dialing: OutgoingLinkHandler?
     /// The member that is being asked to carry the link.
     var relayCall: RelayOpener?
     var relayChoice = RelayChoice()
+    /// The peer's process seems to be dead, and another member is asked whether it is.
+    var isDeathInDoubt = false
     /// Why the peer itself could not be reached last, in words.
     var directFailure: String?
     /// The name of what the last direct connection was protected with.
@@ -129,14 +131,14 @@ package final class OutgoingLink {
         self.failure = reason
         let wasRelayed = self.via != nil
         self.leaveConnection()
-        if self.isDialing { self.phase = .connecting }
+        if self.dialing != nil { self.phase = .connecting }
         if wasConnected, !wasRelayed { self.hub.onDirectLinkLost(self.name) }
         let instruction = self.connector.onDown(
             ending,
             wasConnected: wasConnected,
             using: &self.hub.generator
         )
-        if instruction.isProofOfDeath { self.hub.host.confirmDead(name: self.name, epoch: self.epoch) }
+        if instruction.isProofOfDeath { self.onProofOfDeath(isCertain: ending == .reborn) }
         if self.isStopping { return self.stopNow() }
         // The host may have declared the member gone just now.
         guard self.phase != .stopped else { return }
@@ -417,31 +419,6 @@ package final class OutgoingLink {
         self.phase = .stopped
         channel?.close(promise: nil)
         self.hub.onOutgoingStopped(self)
-    }
-
-    /// Logs the end of a connection with what has been sent to the peer so far.
-    private func log(_ event: Logger.Message) {
-        self.hub.logger.info(
-            event,
-            metadata: [
-                "peer": "\(self.name)",
-                "messages": "\(self.sender.counters.sent)",
-                "bytes": "\(self.bytesRaw)",
-                "bytesOnTheLink": "\(self.bytesSent)",
-            ]
-        )
-    }
-
-    private func report(lost: Int) {
-        Self.report(lost: lost, for: self.name, self.hub.logger)
-    }
-
-    static func report(lost: Int, for name: String, _ logger: Logger) {
-        guard lost > 0 else { return }
-        logger.warning(
-            "messages for a peer that is gone or out of reach are dropped",
-            metadata: ["peer": "\(name)", "messages": "\(lost)"]
-        )
     }
 }
 
