@@ -115,6 +115,27 @@ struct RelayTests {
         for node in [cut.a] + cut.others { try await node.stop() }
     }
 
+    @Test("When the direct way is back nothing is lost on it, not even what nobody acknowledges")
+    func changeOver() async throws {
+        let cut = try await self.cut()
+        #expect(try await self.isLinked(cut, via: "c"))
+        var sent: UInt64 = 0
+        func send() async throws {
+            let batch = TestRecord.batch((sent..<(sent + 200)).map { ($0, 0) })
+            try await cut.a.publish(batch.records, count: batch.count, to: "b")
+            sent += 200
+        }
+        try await send()
+        try await cut.heal()
+        while try await cut.a.statistics().first(where: { $0.peer == "b" })?.connects == 1 { try await send() }
+        #expect(try await self.isLinked(cut, via: nil))
+        try await send()
+        let total = Int(sent)
+        #expect(try await cut.b.wait { seen, _ in seen.numbers.last?.number == UInt64(total - 1) })
+        #expect(try await cut.b.seen().numbers.map(\.number) == Array(0..<sent))
+        try await cut.stop()
+    }
+
     @Test("When the relay goes another one takes its place, and none asks a third for what it was asked")
     func nextRelay() async throws {
         var cut = try await self.cut(relays: ["c", "d"])

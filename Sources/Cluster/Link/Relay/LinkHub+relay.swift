@@ -10,12 +10,12 @@ extension LinkHub {
             .sorted { $0.name < $1.name }
     }
 
-    /// There is no direct link to a member any more: what goes through it ends, and what is carried to it.
-    func onDirectLinkLost(_ name: String) {
+    /// A member is gone: what it carries, and what is carried for it or to it, ends.
+    func endRelaying(with name: String) {
         for peer in self.peers.values where peer.outgoing.via == name {
-            peer.outgoing.fail(LinkError(.silence, "\(name), which carries the link, cannot be reached"))
+            peer.outgoing.fail(LinkError(.silence, "\(name), which carries the link, is gone"))
         }
-        self.closeTunnels { $0.call.target == name }
+        self.closeTunnels { $0.call.origin == name || $0.call.target == name }
     }
 
     /// A member asks this one to carry its link to another. The connection is not a link's any more.

@@ -106,10 +106,13 @@ extension OutgoingLink {
         self.confirmDeathIfNobodyIsAsked()
     }
 
+    /// Whether the present connection is sent on.
+    var isSending: Bool { self.phase == .up && self.successor == nil }
+
     /// A connection is there. A direct one takes the place of a relayed one, and never the other way round.
     ///
-    /// - Returns: whether it is wanted.
-    func makeWay(for handler: OutgoingLinkHandler) -> Bool {
+    /// - Returns: whether the link begins on it now.
+    func makeWay(for handler: OutgoingLinkHandler, _ channel: any Channel) -> Bool {
         if handler.via == nil {
             self.dialing = nil
             self.isDeathInDoubt = false
@@ -117,12 +120,40 @@ extension OutgoingLink {
         switch self.phase {
         case .waiting, .connecting:
             return true
-        case .awaitingAnswer, .up:
-            guard self.via != nil, handler.via == nil else { return false }
+        case .awaitingAnswer where self.via != nil && handler.via == nil:
             self.leaveConnection()
             return true
-        case .stopped:
+        case .up where self.via != nil && handler.via == nil && self.successor == nil:
+            self.beginChangeOver(to: handler, channel)
             return false
+        case .awaitingAnswer, .up, .stopped:
+            channel.close(promise: nil)
+            return false
+        }
+    }
+
+    /// Has the peer take in all that is on its way through the relay, so that nothing of QoS 0 is lost: it closes the
+    /// connection when it comes to the goodbye.
+    private func beginChangeOver(to handler: OutgoingLinkHandler, _ channel: any Channel) {
+        self.drain()
+        guard self.phase == .up else { return channel.close(promise: nil) }
+        self.successor = (handler, channel)
+        // If it cannot be sent the relayed connection is at its end.
+        try? self.feed?.send(.goodbye(.superseded))
+        self.hub.loop.assumeIsolated().scheduleTask(in: self.hub.configuration.changeOverMax) { [weak self] in
+            guard let self, self.successor?.handler === handler else { return }
+            self.changeOver()
+        }
+    }
+
+    /// The relayed connection is over: the link goes on on the direct one.
+    func changeOver() {
+        guard let (handler, channel) = self.successor.take() else { return }
+        self.leaveConnection()
+        if channel.isActive {
+            self.onConnected(handler, channel: channel)
+        } else {
+            self.onDown(.other, "the connection was closed", wasConnected: false)
         }
     }
 }

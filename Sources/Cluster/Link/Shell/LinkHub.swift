@@ -204,8 +204,7 @@ package final class LinkHub {
 
     private func forget(_ peer: LinkPeer) {
         self.peers[peer.name] = nil
-        self.onDirectLinkLost(peer.name)
-        self.closeTunnels { $0.call.origin == peer.name }
+        self.endRelaying(with: peer.name)
         peer.incoming?.close(.superseded)
         self.releaseBarrier()
         let routes = peer.table.all.filter { ($0.interest ?? 0) & TableChange.keptBit != 0 }

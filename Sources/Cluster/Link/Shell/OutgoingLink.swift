@@ -35,6 +35,8 @@ package final class OutgoingLink {
     private var isStopping = false
     /// The direct connection that is being tried. Also while there is a relayed one.
     var dialing: OutgoingLinkHandler?
+    /// The direct connection that is there, while the relayed one is brought to its end.
+    var successor: (handler: OutgoingLinkHandler, channel: any Channel)?
     /// The member that is being asked to carry the link.
     var relayCall: RelayOpener?
     var relayChoice = RelayChoice()
@@ -91,7 +93,7 @@ package final class OutgoingLink {
     // MARK: Connecting
 
     func onConnected(_ handler: OutgoingLinkHandler, channel: any Channel) {
-        guard self.makeWay(for: handler) else { return channel.close(promise: nil) }
+        guard self.makeWay(for: handler, channel) else { return }
         self.phase = .awaitingAnswer
         self.handler = handler
         self.via = handler.via
@@ -127,12 +129,11 @@ package final class OutgoingLink {
 
     /// The connection, or the attempt, is over.
     func onDown(_ ending: LinkConnector.Ending, _ reason: String, wasConnected: Bool) {
-        guard self.phase != .stopped else { return }
+        guard self.phase != .stopped, self.successor == nil else { return self.changeOver() }
         self.failure = reason
         let wasRelayed = self.via != nil
         self.leaveConnection()
         if self.dialing != nil { self.phase = .connecting }
-        if wasConnected, !wasRelayed { self.hub.onDirectLinkLost(self.name) }
         let instruction = self.connector.onDown(
             ending,
             wasConnected: wasConnected,
@@ -285,7 +286,7 @@ package final class OutgoingLink {
     /// The broker has collected something. At most once a tick.
     func onPending() {
         guard let peer = self.peer, self.phase != .stopped else { return }
-        guard self.phase == .up, self.channel?.isWritable == true else { return self.collect() }
+        guard self.isSending, self.channel?.isWritable == true else { return self.collect() }
         let now = NIODeadline.now()
         switch self.flushing.decide(pending: peer.host.pendingCount, now: now) {
         case .nothing:
@@ -332,7 +333,7 @@ package final class OutgoingLink {
 
     /// Sends what there is to send while the socket takes it, in turns of bounded length.
     func drain() {
-        guard self.phase == .up, let feed = self.feed else { return }
+        guard self.isSending, let feed = self.feed else { return }
         do throws(LinkError) {
             if try feed.drain(self) { self.scheduleDrain() }
         } catch {
@@ -353,7 +354,7 @@ package final class OutgoingLink {
     /// Once every heartbeat interval, and at the beginning of a connection.
     func onHeartbeat(now: NIODeadline) {
         self.relieveIfUnreachable(now: now)
-        guard self.phase == .up, let feed = self.feed else { return }
+        guard self.isSending, let feed = self.feed else { return }
         guard now - self.lastHeard <= self.hub.configuration.silenceMax else {
             return self.fail(LinkError(.silence, "nothing heard"))
         }
@@ -410,6 +411,7 @@ package final class OutgoingLink {
     private func end() {
         guard self.phase != .stopped else { return }
         let channel = self.channel
+        self.successor.take()?.channel.close(promise: nil)
         if self.phase == .up {
             // The peer will miss nothing but the reason if this cannot be sent any more.
             try? self.feed?.send(.goodbye(.stopping))
