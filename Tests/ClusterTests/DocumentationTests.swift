@@ -82,7 +82,7 @@ struct DocumentationTests {
 
     @Test("The secret of a link is derived as it says")
     func secret() throws {
-        let section = try #require(try self.page().components(between: "## 10. Protection", and: nil))
+        let section = try #require(try self.page().components(between: "## 11. Protection", and: nil))
         let block = try #require(section.components(between: "```\n", and: "\n```"))
         let key = try #require(KeyRing.Key(bytes: Array(0..<32)))
         #expect(ByteBuffer(bytes: key.derived(for: LinkCredentials.purpose)).hexadecimal == block)

@@ -18,10 +18,10 @@ package enum LinkFrameType: UInt8, CaseIterable, Sendable {
     case retainedRequest = 14
     case goodbye = 15
     case control = 16
-    case checkRequest = 128
-    case checkReport = 129
     case relay = 17
     case relayAnswer = 18
+    case checkRequest = 128
+    case checkReport = 129
 
     /// From this number on an unknown frame is skipped, so that a later release can add what an earlier may ignore.
     package static let skippableFrom: UInt8 = 128
