@@ -300,4 +300,21 @@ struct LinkQueueTests {
         let refused = connector.onDown(.connectionRefused, wasConnected: false, using: &generator)
         #expect(!refused.isProofOfDeath)
     }
+
+    @Test("Sessions that move take nothing of the place of messages")
+    func controlBytes() throws {
+        var sender = LinkSender(stream: 1, limits: .init(bytesMax: 4_000))
+        for _ in 0..<4 { sender.enqueue(control: ByteBuffer(repeating: 1, count: 10_000)) }
+        #expect(sender.bytes == 0)
+        var records = ByteBuffer()
+        for number in 0..<20 as Range<UInt64> { TestRecord.append(number: number, qos: 1, to: &records) }
+        try sender.enqueue(records)
+        #expect(!sender.isCongested && sender.counters.lost == 0)
+        _ = try sender.onConnected(peerSequence: 0)
+        var last: UInt64 = 0
+        while let batch = sender.next() { last += UInt64(batch.sequenced) }
+        #expect(last == 24)
+        try sender.onAcknowledged(last)
+        #expect(sender.bytes == 0 && sender.messages == 0)
+    }
 }

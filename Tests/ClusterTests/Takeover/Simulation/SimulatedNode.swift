@@ -84,7 +84,7 @@ final class SimulatedNode {
     init(name: String, simulation: TakeoverSimulation) {
         self.name = name
         self.simulation = simulation
-        self.core = TakeoverCore(name: name)
+        self.core = TakeoverCore(name: name, epoch: 0)
     }
 
     // MARK: What the simulation asks
@@ -258,7 +258,7 @@ final class SimulatedNode {
         var isPresent = waiting.isPresent
         for giver in givers {
             guard let arrived = self.arriving.removeValue(forKey: Move(number: number, giver: giver)) else { continue }
-            session.queue += arrived.image + arrived.early
+            session.queue += (arrived.isWhole ? arrived.image : []) + arrived.early
             // The route is the session's now, or one of two.
             if session.isSubscribed { self.changeInterest(waiting.client, by: -1) }
             session.isSubscribed = true
