@@ -6,6 +6,12 @@ import Testing
 
 @testable import Cluster
 
+#if canImport(Glibc)
+import Glibc
+#else
+import Darwin
+#endif
+
 @Suite("Links through a third node", .serialized)
 struct RelayTests {
     /// Nodes that all know each other; what `a` takes for b's address leads nowhere until the proxy is started there.
@@ -138,25 +144,28 @@ struct RelayTests {
 
     @Test("When the direct way is back nothing is lost on it, not even what nobody acknowledges")
     func changeOver() async throws {
-        let cut = try await self.cut { $0.compressionLevel = nil }
-        #expect(try await self.isLinked(cut, via: "c"))
-        var sent: UInt64 = 0
-        func send() async throws {
-            let batch = TestRecord.batch((sent..<(sent + 10_000)).map { ($0, 0) })
-            try await cut.a.publish(batch.records, count: batch.count, to: "b")
-            sent += 10_000
-            // Some is always on its way.
-            let taken = max(0, Int(sent) - 100_000)
-            #expect(try await cut.b.wait { seen, _ in seen.messages >= taken })
+        let cut = try await self.cut {
+            $0.compressionLevel = nil
+            $0.changeOverMax = .seconds(20)
         }
-        try await send()
+        #expect(try await self.isLinked(cut, via: "c"))
+        // While b is held up much of it is on its way, when the direct connection is made.
+        let isHeld = Mutex(true)
+        async let held: Void = cut.b.run { _, _ in
+            while isHeld.withLock({ $0 }) { usleep(1_000) }
+        }
+        let total: UInt64 = 50_000
+        let batch = TestRecord.batch((0..<total).map { ($0, 0) })
+        try await cut.a.publish(batch.records, count: batch.count, to: "b")
         try await cut.heal()
-        while try await cut.a.statistics().first(where: { $0.peer == "b" })?.connects == 1 { try await send() }
+        #expect(try await cut.a.wait { _, _ in cut.proxy.isConnected })
+        #expect(try await cut.a.wait { _, statistics in statistics.contains { $0.peer == "b" } })
+        isHeld.withLock { $0 = false }
+        try await held
         #expect(try await self.isLinked(cut, via: nil))
-        try await send()
-        let total = Int(sent)
-        #expect(try await cut.b.wait { seen, _ in seen.numbers.last?.number == UInt64(total - 1) })
-        #expect(try await cut.b.seen().numbers.map(\.number) == Array(0..<sent))
+        try await self.publish(total..<(total + 100), at: cut)
+        #expect(try await cut.b.wait { seen, _ in seen.numbers.last?.number == total + 99 })
+        #expect(try await cut.b.seen().numbers.map(\.number) == Array(0..<(total + 100)))
         try await cut.stop()
     }
 
