@@ -169,6 +169,34 @@ struct RelayTests {
         try await cut.stop()
     }
 
+    @Test("A relay takes no more from one side than the other one takes")
+    func backPressure() async throws {
+        let cut = try await self.cut { $0.compressionLevel = nil }
+        #expect(try await self.isLinked(cut, via: "c"))
+        let isHeld = Mutex(true)
+        async let held: Void = cut.b.run { _, _ in
+            while isHeld.withLock({ $0 }) { usleep(1_000) }
+        }
+        // More than what the system itself holds of two connections.
+        var records = ByteBuffer()
+        let count = 400
+        for _ in 0..<count { TestRecord.append(qos: 1, payload: [UInt8](repeating: 7, count: 100_000), to: &records) }
+        try await cut.a.publish(records, count: count, to: "b")
+        // The opener cannot send, and that stays so.
+        let deadline = NIODeadline.now() + .seconds(10)
+        var blocked = 0
+        while blocked < 100, NIODeadline.now() < deadline {
+            try await cut.a.loop.scheduleTask(in: .milliseconds(1)) {}.futureResult.get()
+            let isWritable = try await cut.a.run { _, hub in hub.peers["b"]?.outgoing.channel?.isWritable != false }
+            blocked = isWritable ? 0 : blocked + 1
+        }
+        #expect(blocked == 100)
+        isHeld.withLock { $0 = false }
+        try await held
+        #expect(try await cut.b.wait { seen, _ in seen.messages == count })
+        try await cut.stop()
+    }
+
     @Test("When the relay goes another one takes its place, and none asks a third for what it was asked")
     func nextRelay() async throws {
         var cut = try await self.cut(relays: ["c", "d"])
