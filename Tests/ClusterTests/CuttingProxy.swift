@@ -47,6 +47,9 @@ final class CuttingProxy: Sendable {
         self.relayed.withLock { $0.contains(Array(text.utf8)) }
     }
 
+    /// Whether anybody has a connection through it.
+    var isConnected: Bool { self.connections.withLock { !$0.isEmpty } }
+
     /// How many bytes have gone through.
     var byteCount: Int { self.relayed.withLock { $0.count } }
 

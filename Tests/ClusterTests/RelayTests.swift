@@ -6,6 +6,12 @@ import Testing
 
 @testable import Cluster
 
+#if canImport(Glibc)
+import Glibc
+#else
+import Darwin
+#endif
+
 @Suite("Links through a third node", .serialized)
 struct RelayTests {
     /// Nodes that all know each other; what `a` takes for b's address leads nowhere until the proxy is started there.
@@ -109,45 +115,104 @@ struct RelayTests {
         #expect(link.sender.lost == 0)
         // Each cut looked like a death: the connection was reset, and then refused.
         #expect(try await cut.a.seen().dead == [])
-        try await cut.b.stop()
-        #expect(try await cut.a.wait { seen, _ in seen.dead == ["b@1"] })
-        cut.proxy.stop()
-        for node in [cut.a] + cut.others { try await node.stop() }
+        try await cut.stop()
+    }
+
+    @Test("A node that nobody reaches any more is called dead, and not before")
+    func death() async throws {
+        let cut = try await self.cut(relays: [])
+        let relay = try await RunningNode.start("c")
+        let way = CuttingProxy(target: cut.b.address)
+        try await relay.meet("b", at: try await way.start())
+        try await relay.meet("a", at: cut.a.address)
+        for node in [cut.a, cut.b] { try await node.meet("c", at: relay.address) }
+        try await cut.heal()
+        #expect(try await self.isLinked(cut, via: nil))
+        #expect(try await relay.wait { _, statistics in statistics.count == 2 && statistics.allSatisfy(\.isInStep) })
+        cut.cut()
+        #expect(try await self.isLinked(cut, via: "c"))
+        #expect(try await cut.a.seen().dead == [])
+        try await cut.heal()
+        #expect(try await self.isLinked(cut, via: nil))
+        way.stop()
+        cut.cut()
+        #expect(try await cut.a.wait { seen, _ in seen.dead.first == "b@1" })
+        #expect(try await relay.wait { seen, _ in seen.dead.first == "b@1" })
+        try await cut.stop()
+        try await relay.stop()
     }
 
     @Test("When the direct way is back nothing is lost on it, not even what nobody acknowledges")
     func changeOver() async throws {
-        let cut = try await self.cut()
-        #expect(try await self.isLinked(cut, via: "c"))
-        var sent: UInt64 = 0
-        func send() async throws {
-            let batch = TestRecord.batch((sent..<(sent + 200)).map { ($0, 0) })
-            try await cut.a.publish(batch.records, count: batch.count, to: "b")
-            sent += 200
+        let cut = try await self.cut {
+            $0.compressionLevel = nil
+            $0.changeOverMax = .seconds(20)
         }
-        try await send()
+        #expect(try await self.isLinked(cut, via: "c"))
+        // While b is held up much of it is on its way, when the direct connection is made.
+        let isHeld = Mutex(true)
+        async let held: Void = cut.b.run { _, _ in
+            while isHeld.withLock({ $0 }) { usleep(1_000) }
+        }
+        let total: UInt64 = 50_000
+        let batch = TestRecord.batch((0..<total).map { ($0, 0) })
+        try await cut.a.publish(batch.records, count: batch.count, to: "b")
         try await cut.heal()
-        while try await cut.a.statistics().first(where: { $0.peer == "b" })?.connects == 1 { try await send() }
+        #expect(try await cut.a.wait { _, _ in cut.proxy.isConnected })
+        #expect(try await cut.a.wait { _, statistics in statistics.contains { $0.peer == "b" } })
+        isHeld.withLock { $0 = false }
+        try await held
         #expect(try await self.isLinked(cut, via: nil))
-        try await send()
-        let total = Int(sent)
-        #expect(try await cut.b.wait { seen, _ in seen.numbers.last?.number == UInt64(total - 1) })
-        #expect(try await cut.b.seen().numbers.map(\.number) == Array(0..<sent))
+        try await self.publish(total..<(total + 100), at: cut)
+        #expect(try await cut.b.wait { seen, _ in seen.numbers.last?.number == total + 99 })
+        #expect(try await cut.b.seen().numbers.map(\.number) == Array(0..<(total + 100)))
+        try await cut.stop()
+    }
+
+    @Test("A relay takes no more from one side than the other one takes")
+    func backPressure() async throws {
+        let cut = try await self.cut { $0.compressionLevel = nil }
+        #expect(try await self.isLinked(cut, via: "c"))
+        let isHeld = Mutex(true)
+        async let held: Void = cut.b.run { _, _ in
+            while isHeld.withLock({ $0 }) { usleep(1_000) }
+        }
+        // More than what the system itself holds of two connections.
+        var records = ByteBuffer()
+        let count = 400
+        for _ in 0..<count { TestRecord.append(qos: 1, payload: [UInt8](repeating: 7, count: 100_000), to: &records) }
+        try await cut.a.publish(records, count: count, to: "b")
+        // The opener cannot send, and that stays so.
+        let deadline = NIODeadline.now() + .seconds(10)
+        var blocked = 0
+        while blocked < 100, NIODeadline.now() < deadline {
+            try await cut.a.loop.scheduleTask(in: .milliseconds(1)) {}.futureResult.get()
+            let isWritable = try await cut.a.run { _, hub in hub.peers["b"]?.outgoing.channel?.isWritable != false }
+            blocked = isWritable ? 0 : blocked + 1
+        }
+        #expect(blocked == 100)
+        isHeld.withLock { $0 = false }
+        try await held
+        #expect(try await cut.b.wait { seen, _ in seen.messages == count })
         try await cut.stop()
     }
 
     @Test("When the relay goes another one takes its place, and none asks a third for what it was asked")
     func nextRelay() async throws {
         var cut = try await self.cut(relays: ["c", "d"])
-        #expect(try await self.isLinked(cut, via: "c"))
+        // Whichever had its links first.
+        #expect(try await cut.a.wait { _, statistics in statistics.contains { $0.via != nil } })
+        let isFirst = try await cut.a.statistics().first { $0.peer == "b" }?.via == "c"
         try await self.publish(0..<10, at: cut)
-        try await cut.others.removeFirst().stop()
-        #expect(try await self.isLinked(cut, via: "d"))
+        #expect(try await cut.a.wait { _, statistics in statistics.filter { $0.isUp }.count == 3 })
+        try await cut.others.remove(at: isFirst ? 0 : 1).stop()
+        let other = isFirst ? "d" : "c"
+        #expect(try await self.isLinked(cut, via: other))
         try await self.publish(10..<20, at: cut)
         #expect(try await cut.b.wait { seen, _ in seen.messages == 20 })
         #expect(try await cut.b.seen().numbers.map(\.number) == Array(0..<20))
-        // a itself reaches b through d only, and says so to whom would go through it.
-        let call = RelayCall(origin: "d", originEpoch: 1, target: "b", targetEpoch: 1)
+        // a itself reaches b through the other one only, and says so to whom would go through it.
+        let call = RelayCall(origin: other, originEpoch: 1, target: "b", targetEpoch: 1)
         #expect(try await Self.answer(of: cut.a, to: call) == [.relayAnswer(.noLink)])
         try await cut.stop()
     }

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from dunlin import Client, unique, until
+from test_gossip_keys import Keys, new_key
 from test_node_status import peer, status, wait_for_links
 
 # docs/clustering.md: how soon all is as before when the network is.
@@ -32,11 +33,16 @@ class Site:
 
 
 @pytest.fixture
-def sites(cluster, network):
-    """Nodes that are all linked with each other."""
+def sites(request, cluster, network, tmp_path):
+    """Nodes that are all linked with each other; with a key, where the parameter says so."""
+    flags = []
+    if getattr(request, "param", None) == "keys":
+        keys = Keys(tmp_path / "cluster.keys")
+        keys.write(new_key())
+        flags = keys.flags
     for host in network.hosts:
         join = [cluster.nodes[0]] if cluster.nodes else []
-        cluster.node(address=host.address, prefix=host.prefix, join=join)
+        cluster.node(address=host.address, prefix=host.prefix, join=join, flags=flags)
     wait_for_links(*cluster.nodes)
     return [Site(node, host) for node, host in zip(cluster.nodes, network.hosts)]
 
@@ -158,6 +164,7 @@ def test_two_nodes_that_do_not_reach_each_other_go_through_a_third(network, site
         site.node.wait_for_log(rf"via={third.name} .*link up")
 
 
+@pytest.mark.parametrize("sites", ["keys"], indirect=True)
 @pytest.mark.parametrize("network", [4], indirect=True)
 def test_when_the_third_node_dies_another_one_takes_its_place(network, sites):
     first, second, third, fourth = sites

@@ -27,7 +27,7 @@ package struct LinkConfiguration: Sendable {
     package var relayDelay = TimeAmount.milliseconds(500)
     package var doubtMax = TimeAmount.milliseconds(150)
     /// How long what is on its way through a relay is waited for when there is a direct connection again.
-    package var changeOverMax = TimeAmount.milliseconds(500)
+    package var changeOverMax = TimeAmount.seconds(1)
     /// How many links of others this node carries at most, where they cannot reach each other.
     package var tunnelsMax = 128
     /// How long a SUBACK waits at most for the peers to know of the subscription.

@@ -41,13 +41,15 @@ extension OutgoingLink {
     /// or if no other member reaches it either: there are firewalls that answer like a host without the process.
     func onProofOfDeath(isCertain: Bool) {
         guard !isCertain else { return self.hub.host.confirmDead(name: self.name, epoch: self.epoch) }
-        self.isDeathInDoubt = true
+        let deadline = self.hub.loop.assumeIsolated().scheduleTask(in: self.hub.configuration.doubtMax) { [weak self] in
+            guard let self else { return }
+            self.confirmDeath()
+        }
+        self.endDoubt()
+        self.doubt = deadline
         self.relayChoice.onUnreached()
         self.callRelay()
         self.confirmDeathIfNobodyIsAsked()
-        self.hub.loop.assumeIsolated().scheduleTask(in: self.hub.configuration.doubtMax) { [weak self] in
-            self?.confirmDeath()
-        }
     }
 
     private func confirmDeathIfNobodyIsAsked() {
@@ -55,9 +57,14 @@ extension OutgoingLink {
     }
 
     private func confirmDeath() {
-        guard self.isDeathInDoubt, self.phase != .stopped else { return }
-        self.isDeathInDoubt = false
+        guard self.doubt != nil else { return }
+        self.endDoubt()
         self.hub.host.confirmDead(name: self.name, epoch: self.epoch)
+    }
+
+    /// It lives, or it is called dead.
+    func endDoubt() {
+        self.doubt.take()?.cancel()
     }
 
     /// Asks the next member to carry the link, if there is one to ask.
@@ -92,7 +99,7 @@ extension OutgoingLink {
     func onRelayReady(_ opener: RelayOpener) {
         guard self.relayCall === opener else { return }
         self.relayCall = nil
-        self.isDeathInDoubt = false
+        self.endDoubt()
     }
 
     func onRelayFailed(_ opener: RelayOpener, _ reason: String) {
@@ -115,7 +122,7 @@ extension OutgoingLink {
     func makeWay(for handler: OutgoingLinkHandler, _ channel: any Channel) -> Bool {
         if handler.via == nil {
             self.dialing = nil
-            self.isDeathInDoubt = false
+            self.endDoubt()
         }
         switch self.phase {
         case .waiting, .connecting:

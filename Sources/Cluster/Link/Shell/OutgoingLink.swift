@@ -43,8 +43,8 @@ package final class OutgoingLink {
     /// The member that is being asked to carry the link.
     var relayCall: RelayOpener?
     var relayChoice = RelayChoice()
-    /// The peer's process seems to be dead, and another member is asked whether it is.
-    var isDeathInDoubt = false
+    /// The peer's process seems to be dead, and another member is asked whether it is: how long that may take.
+    var doubt: Scheduled<Void>?
     /// Why the peer itself could not be reached last, in words.
     var directFailure: String?
     /// The name of what the last direct connection was protected with.
@@ -436,6 +436,7 @@ package final class OutgoingLink {
         guard self.phase != .stopped else { return }
         let channel = self.channel
         self.successor.take()?.channel.close(promise: nil)
+        self.endDoubt()
         if self.phase == .up {
             // The peer will miss nothing but the reason if this cannot be sent any more.
             try? self.feed?.send(.goodbye(.stopping))
