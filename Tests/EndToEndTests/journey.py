@@ -18,8 +18,8 @@ class Journey:
         publishers = [Publisher(f"p-{node.name}", seed, world, home=node) for node in nodes]
         publishers += [Publisher(f"p-moves{version}", seed, world, version=version, stay=0.7) for version in (4, 5)]
         self._publishers = publishers
-        kinds = {
-            "stays": {},
+        # One stays at each node: a node that others have lost is kept messages for if it had a subscriber of the filter then.
+        kinds = {f"stays-{node.name}": {"home": node} for node in nodes} | {
             "hasty": {"stay": 0.15},
             "moves": {"stay": 0.4},
             "moves5": {"stay": 0.4, "version": 5},

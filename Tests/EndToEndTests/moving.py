@@ -27,7 +27,7 @@ from wire import DISCONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, p
 FENCE = 65_535
 
 # After the first SUBACK on a connection it takes a moment until the node before knows that the session is no longer its own.
-MOVE_SECONDS = 0.2
+MOVE_SECONDS = 0.5
 
 # A publisher is answered after 5 s when a node that is to have its message is silent.
 ANSWER_SECONDS = 5 + PATIENCE
