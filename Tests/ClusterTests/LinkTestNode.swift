@@ -122,6 +122,8 @@ final class LinkTestNode: LinkHost {
         return peer
     }
 
+    var retainedCount: Int { self.retained.count }
+
     var retainedDigests: [UInt64] {
         var digests = Array(repeating: UInt64(0), count: LinkProtocol.retainedBuckets)
         for value in self.retained {
@@ -264,6 +266,10 @@ struct RunningNode: Sendable {
         try await self.loop.flatSubmit { self.bound.value.1.status() }.get()
     }
 
+    func gather(within timeout: TimeAmount) async throws -> [CheckAnswer] {
+        try await self.loop.flatSubmit { self.bound.value.1.gatherReports(within: timeout) }.get()
+    }
+
     /// Waits for a condition, which is asked again after each millisecond of the loop.
     func wait(
         seconds: Int64 = 20,
@@ -274,6 +280,17 @@ struct RunningNode: Sendable {
             let isMet = try await self.loop.scheduleTask(in: .milliseconds(1)) {
                 condition(self.bound.value.0.seen.withLock { $0 }, self.bound.value.1.statistics)
             }.futureResult.get()
+            if isMet { return true }
+        }
+        return false
+    }
+
+    /// The same of what the hub says.
+    func waitForHub(_ condition: @escaping @Sendable (LinkHub) -> Bool) async throws -> Bool {
+        let deadline = NIODeadline.now() + .seconds(20)
+        while NIODeadline.now() < deadline {
+            let isMet = try await self.loop.scheduleTask(in: .milliseconds(1)) { condition(self.bound.value.1) }
+                .futureResult.get()
             if isMet { return true }
         }
         return false

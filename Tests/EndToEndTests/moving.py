@@ -41,6 +41,8 @@ class World:
         self.is_over = threading.Event()
         self.lock = threading.Lock()
         self._sides = dict.fromkeys(nodes, 0)
+        # Nodes that are stopped in order: their clients go elsewhere, and nothing else changes for anybody.
+        self.leaving = set()
         self.changed_at = float("-inf")
 
     def side(self, node):
@@ -50,6 +52,10 @@ class World:
     @property
     def is_whole(self):
         return set(self._sides.values()) == {0}
+
+    def may_end(self, node):
+        """Whether it may close connections, or refuse them."""
+        return self.side(node) is None or node in self.leaving
 
     def change(self, actors, sides, act=lambda: None):
         """Breaks something, or mends it, while no client is just choosing where to go."""
@@ -124,7 +130,7 @@ class Traveller(Actor):
     def _on_end(self, end):
         # A node that is killed, or that has an older session of a client that has a newer one elsewhere.
         self.trail.append(f"the end {time.monotonic():.3f}")
-        assert self.world.side(self.home) is None or self.is_in_doubt, f"{self.name} was sent away by {self.home.name}: {end}"
+        assert self.world.may_end(self.home) or self.is_in_doubt, f"{self.name} was sent away by {self.home.name}: {end}"
 
     def _move(self):
         """A connection to some node that has, or can have, the session; or None."""
@@ -144,7 +150,7 @@ class Traveller(Actor):
             assert self.refusals < 500, f"{self.name} is refused again and again"
             return None
         except (ConnectionRefusedError, ConnectionResetError) as error:
-            assert self.world.side(node) is None, f"{self.name} does not get to {node.name}: {error}"
+            assert self.world.may_end(node), f"{self.name} does not get to {node.name}: {error}"
             self.home = before if isinstance(error, ConnectionRefusedError) else node
             return None
         self.moves += 1
@@ -162,7 +168,8 @@ class Traveller(Actor):
         nodes = [node for node in self.world.nodes if side(node) is not None]
         if not self._is_impatient:
             nodes = [node for node in nodes if side(node) == side(self.home)]
-        if self._stay is None:
+        nodes = [node for node in nodes if node not in self.world.leaving]
+        if self._stay is None and self.home not in self.world.leaving:
             nodes = [node for node in nodes if node is self.home]
         others = [node for node in nodes if node is not self.home]
         if others and (self.home not in nodes or self.random.random() < 0.9):

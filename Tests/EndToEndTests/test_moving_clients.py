@@ -1,9 +1,10 @@
-"""Clients move between three nodes all the time, under load, while links, nodes and the network break.
+"""Clients move between three nodes all the time, under load, while links, nodes and the network break, or nodes are restarted.
 
 `moving.py` says what is promised meanwhile.
 """
 
 import os
+import re
 
 import pytest
 
@@ -57,6 +58,33 @@ def test_links_are_reset_and_nodes_killed_and_no_message_is_lost_or_doubled(clus
     for _ in range(ROUNDS):
         journey.live(resets)
         journey.live(kill)
+    print(journey.figures())
+
+
+def test_each_node_is_restarted_in_turn_and_no_message_is_lost_or_doubled(cluster, seed):
+    # They keep nothing on disk: a session is at another node before its own ends.
+    nodes = []
+    for _ in range(3):
+        nodes.append(cluster.node(join=nodes[:1], flags=["--drain-time", "1"]))
+    wait_for_links(*nodes)
+    journey = Journey(nodes, seed)
+
+    def restarts(journey):
+        for node in nodes:
+            journey.go_on(MOVES)
+            journey.world.leaving.add(node)
+            assert node.terminate(seconds=30) == 0
+            node.join = [other for other in nodes if other is not node]
+            journey.go_on(MOVES // 2)
+            node.start()
+            wait_for_links(*nodes)
+            journey.world.leaving.clear()
+        journey.go_on(MOVES)
+
+    for _ in range(ROUNDS):
+        journey.live(restarts)
+    for node in nodes:
+        assert not re.search("left=[1-9]", node.log())
     print(journey.figures())
 
 

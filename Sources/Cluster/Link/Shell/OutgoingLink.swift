@@ -158,7 +158,8 @@ package final class OutgoingLink {
 
     func fail(_ error: LinkError) {
         guard let channel = self.channel else { return }
-        let level: Logger.Level = error.code == .goodbye || error.code == .refused ? .info : .warning
+        self.hub.failureCounts.count(error.code)
+        let level: Logger.Level = [.goodbye, .refused, .version].contains(error.code) ? .info : .warning
         self.hub.logger.log(
             level: level,
             "link given up",
@@ -194,6 +195,8 @@ package final class OutgoingLink {
         case (.up, .retainedRequest(let digests)):
             self.feed?.startRetained(digests: digests)
             self.drain()
+        case (.up, .checkReport(let part)):
+            try self.hub.onReport(part, from: self)
         case (_, .goodbye(let reason)):
             throw LinkError(.goodbye, "\(reason)")
         case (_, .skipped):
@@ -264,7 +267,7 @@ package final class OutgoingLink {
             self.lastRefusal = nil
         }
         if answer.verdict == .wrongStream { self.sender.restart(stream: self.hub.nextStream()) }
-        return LinkError(.refused, "\(answer.verdict)")
+        return LinkError(answer.verdict.failure, "\(answer.verdict)")
     }
 
     // MARK: Sending
