@@ -270,14 +270,14 @@ struct LinkQueueTests {
         #expect(policy.decide(pending: 1, now: start + .milliseconds(1)) == .now)
     }
 
-    @Test("A link is opened again at once, then after 50 ms to a second with jitter, and tells when a peer is dead")
+    @Test("A link is opened again at once, then after 50 to 500 ms with jitter, and tells when a peer is dead")
     func reconnecting() {
         var generator = SeededGenerator(seed: 1)
         var connector = LinkConnector()
         // Never spoken to: its listener may not be open yet.
         let early = connector.onDown(.connectionRefused, wasConnected: false, using: &generator)
         #expect(!early.isProofOfDeath)
-        connector.onUp()
+        connector.onUp(isDirect: true)
         let lost = connector.onDown(.other, wasConnected: true, using: &generator)
         #expect(lost == .init(retryAfter: .zero, isProofOfDeath: false))
         var delays: [TimeAmount] = []
@@ -287,14 +287,14 @@ struct LinkQueueTests {
             delays.append(refused.retryAfter)
         }
         #expect(delays[0] >= .milliseconds(25) && delays[0] <= .milliseconds(50))
-        #expect(delays[7] >= .milliseconds(500) && delays[7] <= .seconds(1))
+        #expect(delays[7] >= .milliseconds(250) && delays[7] <= .milliseconds(500))
     }
 
     @Test("A peer that said goodbye is not taken for dead when it refuses to be connected to")
     func goodbye() {
         var generator = SeededGenerator(seed: 1)
         var connector = LinkConnector()
-        connector.onUp()
+        connector.onUp(isDirect: true)
         let gone = connector.onDown(.goodbye, wasConnected: true, using: &generator)
         #expect(!gone.isProofOfDeath)
         let refused = connector.onDown(.connectionRefused, wasConnected: false, using: &generator)

@@ -20,6 +20,8 @@ package enum LinkFrameType: UInt8, CaseIterable, Sendable {
     case control = 16
     case checkRequest = 128
     case checkReport = 129
+    case relay = 17
+    case relayAnswer = 18
 
     /// From this number on an unknown frame is skipped, so that a later release can add what an earlier may ignore.
     package static let skippableFrom: UInt8 = 128
@@ -124,6 +126,9 @@ package enum LinkFrame: Hashable, Sendable {
     case snapshotRequest
     case retainedRequest(digests: [UInt64])
     case checkReport(CheckReport)
+    // Before a hello: to another member than the one that is meant, and its answer.
+    case relay(RelayCall)
+    case relayAnswer(RelayVerdict)
     // From either.
     case goodbye(LinkGoodbye)
     /// Of a later release; to be skipped.

@@ -15,7 +15,8 @@ import Darwin
 /// The way to the hello: the connection, and the handshake where this node has credentials.
 extension OutgoingLink {
     func connect() {
-        guard self.phase == .waiting else { return }
+        // A relayed link is one that waits for its connection.
+        guard self.phase == .waiting || self.via != nil, self.dialing == nil else { return }
         guard self.hub.credentials.isProtected || AddressRule.isPrivate(self.address) else {
             self.phase = .stopped
             self.failure = "its address \(self.address) is public: links there need a cluster key or certificates"
@@ -25,35 +26,48 @@ extension OutgoingLink {
             )
             return
         }
-        self.phase = .connecting
+        if self.phase == .waiting { self.phase = .connecting }
+        let handler = OutgoingLinkHandler(link: self, via: nil)
+        self.dialing = handler
         self.credentials = self.hub.credentials
-        let tls = self.opening?.context
-        let handler = OutgoingLinkHandler(link: self)
-        let bound = NIOLoopBound(handler, eventLoop: self.hub.loop)
-        ClientBootstrap(group: self.hub.loop)
+        let opening = self.opening
+        self.open(to: self.address) {
+            try Self.protection(opening) + [handler]
+        }.whenFailure { [weak self] error in
+            guard let self, self.dialing === handler else { return }
+            self.hub.failureCounts.count(.unreachable)
+            let ending: LinkConnector.Ending = Self.isRefusal(error) ? .connectionRefused : .other
+            self.onUnreached(ending, Self.reason(error))
+        }
+        self.callRelay(ifStill: handler)
+    }
+
+    /// What encrypts a connection, where there are credentials.
+    static func protection(_ opening: LinkCredentials.Opening?) throws -> [any ChannelHandler] {
+        guard let opening else { return [] }
+        return [try NIOSSLClientHandler(context: opening.context, serverHostname: nil)]
+    }
+
+    /// Opens a connection that goes through these handlers.
+    func open(
+        to address: SocketAddress,
+        _ handlers: @escaping () throws -> [any ChannelHandler]
+    ) -> EventLoopFuture<any Channel>.Isolated {
+        let bound = NIOLoopBound(handlers, eventLoop: self.hub.loop)
+        return ClientBootstrap(group: self.hub.loop)
             .connectTimeout(self.hub.configuration.connectTimeout)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelOption(.writeBufferWaterMark, value: .init(low: 128 << 10, high: 512 << 10))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    if let tls {
-                        let handler = try NIOSSLClientHandler(context: tls, serverHostname: nil)
-                        try channel.pipeline.syncOperations.addHandler(handler)
-                    }
-                    try channel.pipeline.syncOperations.addHandler(bound.value)
+                    try channel.pipeline.syncOperations.addHandlers(bound.value())
                 }
             }
-            .connect(to: self.address)
+            .connect(to: address)
             .assumeIsolated()
-            .whenFailure { [weak self] error in
-                guard let self, self.phase == .connecting else { return }
-                self.hub.failureCounts.count(.unreachable)
-                let ending: LinkConnector.Ending = Self.isRefusal(error) ? .connectionRefused : .other
-                self.onDown(ending, Self.reason(error), wasConnected: false)
-            }
     }
 
-    private static func reason(_ error: any Error) -> String {
+    static func reason(_ error: any Error) -> String {
         if let error = error as? IOError { return String(cString: strerror(error.errnoCode)).lowercased() }
         if case ChannelError.connectTimeout = error { return "no connection in time" }
         return "\(error)"
@@ -75,9 +89,10 @@ extension OutgoingLink {
         guard self.isPresent(handler), self.phase == .awaitingAnswer else { return }
         let openings = self.credentials.openings
         if LinkHandshakeFailure.isUnknownKey(error), self.keyChoice.onUnknown(of: openings.count) {
+            let isRelayed = self.via != nil
             self.forgetConnection()
-            self.phase = .waiting
-            return self.connect()
+            self.phase = self.dialing == nil ? .waiting : .connecting
+            return isRelayed ? self.callRelay() : self.connect()
         }
         self.keyChoice.reset()
         let tried = openings.map(\.name)
