@@ -19,7 +19,7 @@ package final class ClusterService: Sendable {
     let loop: any EventLoop
     let state: NIOLoopBound<Links>
     private let ring: Ring
-    private let broker: Broker
+    let broker: Broker
     /// Where links are accepted.
     package let linkAddress: SocketAddress
 
@@ -133,27 +133,6 @@ package final class ClusterService: Sendable {
     /// Has `firstSync` return at once: the node is not going to serve clients.
     package func endFirstSync() {
         self.loop.execute { self.state.value.hub.finishFirstSync(false) }
-    }
-
-    /// Gives the sessions of clients that are away to other nodes: this one is about to end.
-    ///
-    /// - Parameters:
-    ///   - peers: names of the nodes that are to have them; those without a link get none.
-    ///   - timeout: after it what is left stays here.
-    /// - Returns: how many sessions there were, and how many are left.
-    package func giveSessionsAway(to peers: Set<String>, within timeout: TimeAmount) async -> (all: Int, left: Int) {
-        let sessions = await self.broker.sessionsAway()
-        guard !sessions.isEmpty else { return (0, 0) }
-        let given = self.loop.flatSubmit { () -> EventLoopFuture<Void> in
-            guard let takeover = self.state.value.host.takeover else { return self.loop.makeSucceededVoidFuture() }
-            let timer = self.loop.makePromise(of: Void.self)
-            self.loop.scheduleTask(in: timeout) { timer.succeed() }
-            takeover.giveAway(sessions, to: peers).cascade(to: timer)
-            return timer.futureResult
-        }
-        // Fails only if the loop is gone, and the links with it.
-        try? await given.get()
-        return (sessions.count, await self.broker.sessionsAway().count)
     }
 
     /// Puts other credentials in force: links that stand go on, those made from now on begin with these.

@@ -31,11 +31,11 @@ extension NodeProcess {
         let others = Set(Self.others(await ring.members()).map(\.name))
         guard let cluster else { return }
         let (all, left) = await cluster.giveSessionsAway(to: others, within: Self.sessionsTime)
-        guard all > 0 else { return }
+        guard all > 0 || left > 0 else { return }
         self.logger.log(
             level: left == 0 ? .notice : .warning,
             "other nodes have the sessions of clients that are away",
-            metadata: ["sessions": "\(all - left)", "left": "\(left)"]
+            metadata: ["offered": "\(all)", "left": "\(left)"]
         )
     }
 

@@ -98,7 +98,7 @@ def test_sessions_of_clients_that_are_away_are_given_to_the_other_nodes(cluster)
         for number in range(100):
             publisher.publish(topic, str(number), 1)
     assert nodes[0].terminate() == 0
-    nodes[0].wait_for_log("left=0 sessions=20 .*other nodes have the sessions of clients that are away")
+    nodes[0].wait_for_log("left=0 offered=20 .*other nodes have the sessions of clients that are away")
     with Client(nodes[1]) as publisher:
         publisher.publish(topic, "afterwards", 1)
     for name in names:

@@ -99,6 +99,9 @@ extension Broker {
         return all
     }
 
+    /// Sessions that are here, or on their way here or away. Safe on any thread.
+    package var sessionCount: Int { self.shared.directory.count }
+
     /// The sessions here that are kept for clients that are away. Safe on any loop.
     package func sessionsAway() async -> [OfferedSession] {
         var all: [OfferedSession] = []
