@@ -86,17 +86,15 @@ extension Broker {
 
     /// Takes note of a peer's clock: claims and retained messages of this node come after it.
     package func observeEpoch(_ epoch: UInt64) {
-        self.shared.observe(HybridTimestamp(rawValue: epoch), nowMilliseconds: BrokerShared.wallClock())
+        self.shared.observe(HybridTimestamp(rawValue: epoch), nowMilliseconds: self.shared.wallClock())
     }
 
     /// All sessions that are here, or about to be. Safe on any loop.
-    package func heldSessions() async -> [HeldSession] {
-        var all: [HeldSession] = []
-        for shard in self.shards {
-            // The only failure is a loop that is shut down, and then nobody asks any more.
-            all += (try? await shard.eventLoop.submit { shard.value.heldSessions }.get()) ?? []
-        }
-        return all
+    ///
+    /// - Returns: on the link loop. Fails only if a loop is shut down.
+    package func heldSessions() -> EventLoopFuture<[HeldSession]> {
+        let parts = self.shards.map { shard in shard.eventLoop.submit { shard.value.heldSessions } }
+        return EventLoopFuture.whenAllSucceed(parts, on: self.linkLoop).map { $0.flatMap(\.self) }
     }
 
     /// The sessions here that are kept for clients that are away. Safe on any loop.

@@ -1,7 +1,6 @@
 import LocalBroker
 import Logging
 import NIOCore
-import NIOPosix
 import NIOSSL
 
 #if canImport(Glibc)
@@ -30,20 +29,14 @@ extension OutgoingLink {
         let tls = self.opening?.context
         let handler = OutgoingLinkHandler(link: self)
         let bound = NIOLoopBound(handler, eventLoop: self.hub.loop)
-        ClientBootstrap(group: self.hub.loop)
-            .connectTimeout(self.hub.configuration.connectTimeout)
-            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .channelOption(.writeBufferWaterMark, value: .init(low: 128 << 10, high: 512 << 10))
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    if let tls {
-                        let handler = try NIOSSLClientHandler(context: tls, serverHostname: nil)
-                        try channel.pipeline.syncOperations.addHandler(handler)
-                    }
-                    try channel.pipeline.syncOperations.addHandler(bound.value)
+        self.hub.transport
+            .connect(to: self.address, timeout: self.hub.configuration.connectTimeout) { channel in
+                if let tls {
+                    let handler = try NIOSSLClientHandler(context: tls, serverHostname: nil)
+                    try channel.pipeline.syncOperations.addHandler(handler)
                 }
+                try channel.pipeline.syncOperations.addHandler(bound.value)
             }
-            .connect(to: self.address)
             .assumeIsolated()
             .whenFailure { [weak self] error in
                 guard let self, self.phase == .connecting else { return }

@@ -9,7 +9,7 @@ extension OutgoingLink {
     func report(into statistics: inout LinkStatistics) {
         statistics.isUp = self.phase == .up
         statistics.state = self.state
-        statistics.age = .now() - self.changedAt
+        statistics.age = self.hub.loop.now - self.changedAt
         statistics.bytesRaw = self.bytesRaw + (self.feed?.bytesRaw ?? 0)
         statistics.bytesSent = self.bytesSent + (self.feed?.bytesSent ?? 0)
         statistics.connects = self.connects
