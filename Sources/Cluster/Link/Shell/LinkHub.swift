@@ -191,10 +191,11 @@ package final class LinkHub {
         self.peers[name] = peer
         if let kept, kept.table.count > 0 {
             peerHost.replaceRoutes(kept.table.all)
-            self.host.tableAdvanced(peer: name, to: kept.table.sequence)
         } else {
             peer.hasOldRoutes = gone?.host != nil
         }
+        // An empty one is known up to there too.
+        if let kept { self.host.tableAdvanced(peer: name, to: kept.table.sequence) }
         outgoing.connect()
     }
 
