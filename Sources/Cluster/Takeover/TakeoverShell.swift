@@ -208,6 +208,7 @@ final class TakeoverShell {
         } done: { union in
             switch union {
             case .claim(let claim): bound.value.unite(claim, peer)
+            case .older(let own): bound.value.hub.send(control: TakeoverMessage.owned([own]).encode(), to: peer)
             case .later:
                 guard tries > 0 else { return }
                 bound.eventLoop.scheduleTask(in: .milliseconds(10)) {
@@ -305,7 +306,7 @@ final class TakeoverShell {
     }
 
     private func onStored(_ number: UInt64) {
-        self.carryOut(self.core.onStored(number))
+        self.carryOut(self.core.onStored(number, now: self.loop.now))
     }
 
     // MARK: Time

@@ -53,6 +53,8 @@ package enum Union: Sendable {
     case claim(SessionClaim)
     /// The one here is on its way: to be asked again soon.
     case later
+    /// The one here is older: to be told to the other node, which may not know of it.
+    case older(HeldSession)
 }
 
 /// What became of a claim.
@@ -123,7 +125,7 @@ extension Broker {
 
     /// Another node has a session of a client as well. If the one here is newer, it is to be given what is there.
     ///
-    /// - Parameter done: called on the link loop, unless nothing is to be done.
+    /// - Parameter done: called on the link loop, unless there is none here.
     package func unite(
         _ other: HeldSession,
         isNewer: @escaping @Sendable (_ epoch: UInt64) -> Bool,
@@ -134,7 +136,7 @@ extension Broker {
         let link = self.shared.mailboxes[Shard.linkShard]
         self.shared.mailboxes[owner.shard].post(
             .command { shard in
-                guard let union = shard.union(clientID, owner, isNewer: isNewer) else { return }
+                let union = shard.union(clientID, owner, isNewer: isNewer)
                 link.post(.command { _ in done(union) })
             }
         )

@@ -8,11 +8,13 @@ extension Shard {
         _ clientID: ClientID,
         _ owner: SessionDirectory.Owner,
         isNewer: (_ epoch: UInt64) -> Bool
-    ) -> Union? {
+    ) -> Union {
         guard let session = self.sessions[clientID], session.owner == owner, session.phase == .present,
             !session.isUniting
         else { return .later }
-        guard isNewer(session.state.epoch) else { return nil }
+        guard isNewer(session.state.epoch) else {
+            return .older(HeldSession(clientID: clientID.text, epoch: session.state.epoch))
+        }
         self.beginTick()
         session.isUniting = true
         let bound = NIOLoopBound(session, eventLoop: self.eventLoop)
