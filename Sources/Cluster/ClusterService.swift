@@ -16,8 +16,8 @@ package final class ClusterService: Sendable {
     /// The tag of a member that says on which port it accepts links.
     package static let linkTag = "link"
 
-    private let loop: any EventLoop
-    private let state: NIOLoopBound<Links>
+    let loop: any EventLoop
+    let state: NIOLoopBound<Links>
     private let ring: Ring
     private let broker: Broker
     /// Where links are accepted.

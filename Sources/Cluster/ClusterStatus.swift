@@ -4,6 +4,7 @@ package struct ClusterStatus: Sendable, Equatable {
     package var tableSequence: UInt64 = 0
     package var tableCount = 0
     package var tableDigest: UInt64 = 0
+    package var totals = LinkTotals()
     /// By name.
     package var links: [LinkStatistics] = []
 

@@ -29,8 +29,8 @@ struct Node: AsyncParsableCommand {
             """,
         version: BrokerVersion.current,
         subcommands: [
-            ConfigCommand.self, MembersCommand.self, StatusCommand.self, DrainCommand.self, PasswdCommand.self,
-            KeyCommand.self,
+            ConfigCommand.self, MembersCommand.self, StatusCommand.self, CheckCommand.self, DrainCommand.self,
+            PasswdCommand.self, KeyCommand.self,
         ]
     )
 

@@ -71,6 +71,13 @@ extension NodeProcess {
             return MembersQuestion.Answer(node: identity.name, healthScore: score, members: await ring.members())
         }
         answers.add(StatusQuestion.self) { _ in try await status.answer() }
+        answers.add(CheckQuestion.self) { _ in
+            guard let ring else { throw Self.isAlone }
+            guard let cluster = status.cluster else {
+                throw ControlFailure("the node has no links: it runs with link-port off")
+            }
+            return CheckQuestion.Answer(node: identity.name, await cluster.check(), members: await ring.members())
+        }
         let listeners = self.options.listenerSettings.map(\.name)
         answers.add(DrainQuestion.self) { _ in
             let servers = Self.servers(await ring?.members() ?? [], listeners: listeners)

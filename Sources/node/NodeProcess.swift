@@ -151,6 +151,9 @@ struct NodeProcess {
         broker.addSystemFigures {
             GossipSection.systemFigures(members: await ring.members(), statistics: await ring.statistics())
         }
+        if let cluster {
+            broker.addSystemFigures { LinksSection.systemFigures(await cluster.status().totals) }
+        }
         return ring
     }
 

@@ -13,6 +13,21 @@ enum GoldenFrames {
         stream: 3
     )
     static let digests = (0..<256).map { UInt64($0) }
+    static let report = CheckReport(
+        request: 300,
+        retainedCount: 5,
+        retainedDigests: digests,
+        states: [TableState(sequence: 300, count: 2, digest: 3)],
+        peers: [
+            CheckReport.Peer(
+                name: "a",
+                epoch: 9,
+                isOutgoingUp: false,
+                reason: "no",
+                table: TableState(sequence: 4, count: 1, digest: 6)
+            )
+        ]
+    )
 
     static let all: [(LinkFrame, String)] = [
         (
@@ -84,6 +99,16 @@ enum GoldenFrames {
                 )
         ),
         (.goodbye(.superseded), "02 0f 01"),
+        (.checkRequest(300), "03 80 ac 02"),
+        (
+            .checkReport(report),
+            "aa 10 81 ac 02 01 05 "
+                + digests.map { "00 00 00 00 00 00 00 " + ByteBuffer(bytes: [UInt8($0)]).hexadecimal }.joined(
+                    separator: " "
+                )
+                + " 01 ac 02 02 00 00 00 00 00 00 00 03"
+                + " 01 01 61 00 00 00 00 00 00 00 09 02 02 6e 6f 04 01 00 00 00 00 00 00 00 06"
+        ),
     ]
 }
 

@@ -315,6 +315,8 @@ struct LinkShellTests {
         let all = Array(UInt64(0)..<600)
         #expect(try await a.wait { seen, _ in seen.retained == all })
         #expect(try await b.wait { seen, _ in seen.retained == all })
+        // Both had many parts to send, and other work was done between any two.
+        for node in [a, b] { #expect(try await node.seen().partsInTurnMax == 1) }
         try await a.stop()
         try await b.stop()
     }

@@ -17,6 +17,8 @@ final class LinkTestNode: LinkHost {
         var messages = 0
         var routes: [String: [String: UInt8]] = [:]
         var retained: [UInt64] = []
+        /// How many parts of retained messages were taken before other work of the loop had its turn, at most.
+        var partsInTurnMax = 0
         var dead: [String] = []
         var congested: [Bool] = []
         var linked: [String: Bool] = [:]
@@ -112,12 +114,15 @@ final class LinkTestNode: LinkHost {
     var peers: [String: Peer] = [:]
     /// Retained values: a stamp for each, in the bucket of its number.
     var retained: Set<UInt64> = []
+    private var partsInTurn = 0
 
     func attach(peer name: String) -> any LinkPeerHost {
         let peer = Peer(name: name, node: self)
         self.peers[name] = peer
         return peer
     }
+
+    var retainedCount: Int { self.retained.count }
 
     var retainedDigests: [UInt64] {
         var digests = Array(repeating: UInt64(0), count: LinkProtocol.retainedBuckets)
@@ -133,12 +138,15 @@ final class LinkTestNode: LinkHost {
     /// Three values at a time.
     final class Source: RetainedSource {
         private var values: ArraySlice<UInt64>
+        private let onPart: () -> Void
 
-        init(_ values: [UInt64]) {
+        init(_ values: [UInt64], onPart: @escaping () -> Void) {
             self.values = values[...]
+            self.onPart = onPart
         }
 
         func next(bytesMax: Int, recordBytesMax: Int) -> RetainedPart {
+            self.onPart()
             var records = ByteBuffer()
             let part = self.values.prefix(3)
             for value in part { TestRecord.append(number: value, qos: 1, to: &records) }
@@ -148,7 +156,13 @@ final class LinkTestNode: LinkHost {
     }
 
     func retained(inBuckets buckets: [Int]) -> any RetainedSource {
-        Source(self.retained.filter { buckets.contains(Int($0 % 256)) })
+        Source(self.retained.filter { buckets.contains(Int($0 % 256)) }) {
+            if self.partsInTurn == 0 {
+                MultiThreadedEventLoopGroup.currentEventLoop?.assumeIsolated().execute { self.partsInTurn = 0 }
+            }
+            self.partsInTurn += 1
+            self.seen.withLock { $0.partsInTurnMax = max($0.partsInTurnMax, self.partsInTurn) }
+        }
     }
 
     func applyRetained(_ batch: RecordBatch, from peer: String) {
@@ -252,6 +266,10 @@ struct RunningNode: Sendable {
         try await self.loop.flatSubmit { self.bound.value.1.status() }.get()
     }
 
+    func gather(within timeout: TimeAmount) async throws -> [CheckAnswer] {
+        try await self.loop.flatSubmit { self.bound.value.1.gatherReports(within: timeout) }.get()
+    }
+
     /// Waits for a condition, which is asked again after each millisecond of the loop.
     func wait(
         seconds: Int64 = 20,
@@ -262,6 +280,17 @@ struct RunningNode: Sendable {
             let isMet = try await self.loop.scheduleTask(in: .milliseconds(1)) {
                 condition(self.bound.value.0.seen.withLock { $0 }, self.bound.value.1.statistics)
             }.futureResult.get()
+            if isMet { return true }
+        }
+        return false
+    }
+
+    /// The same of what the hub says.
+    func waitForHub(_ condition: @escaping @Sendable (LinkHub) -> Bool) async throws -> Bool {
+        let deadline = NIODeadline.now() + .seconds(20)
+        while NIODeadline.now() < deadline {
+            let isMet = try await self.loop.scheduleTask(in: .milliseconds(1)) { condition(self.bound.value.1) }
+                .futureResult.get()
             if isMet { return true }
         }
         return false

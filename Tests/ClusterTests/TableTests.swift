@@ -33,6 +33,32 @@ struct TableTests {
         #expect(one.digest == other.digest)
     }
 
+    @Test("The log of changes is bounded by their number and by their bytes; before it there is a snapshot")
+    func log() {
+        for (filterBytes, kept) in [(10, 100), (1_000, 20)] {
+            var owner = OwnTable(logMax: 100, logBytesMax: 20_000)
+            for number in 0..<1_000 {
+                let name = Array("\(number)".utf8)
+                let filter = name + Array(repeating: UInt8(ascii: "f"), count: filterBytes - name.count)
+                owner.apply([TableChange(filter: filter, interest: 1)])
+                owner.apply([TableChange(filter: filter, interest: nil)])
+                let last = owner.sequence
+                if last > kept {
+                    guard case .changes(_, let changes) = owner.catching(after: last - UInt64(kept), bytesMax: .max)
+                    else {
+                        Issue.record("\(kept) changes before \(last) are gone")
+                        return
+                    }
+                    #expect(changes.count == kept)
+                }
+                if last > 2 * kept + 2 {
+                    #expect(owner.catching(after: last - UInt64(2 * kept + 2), bytesMax: .max) == .snapshot)
+                }
+            }
+            #expect(owner.digest == 0 && owner.count == 0)
+        }
+    }
+
     /// One owner and one replica, with connections that break, frames that are lost, and heartbeats.
     private struct Run {
         var generator: SeededGenerator

@@ -20,6 +20,8 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from network import within_namespace
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("DUNLIN_NODE", str(ROOT / ".build/release/node"))
 IN_CI = bool(os.environ.get("CI"))
@@ -83,6 +85,11 @@ class Node:
     @property
     def host(self):
         return f"{self.address}:{self.ports['mqtt']}"
+
+    def connection(self):
+        """A TCP connection to it for MQTT, from its own host."""
+        with within_namespace(self.prefix):
+            return socket.create_connection(self.mqtt, timeout=PATIENCE)
 
     @property
     def gossip(self):

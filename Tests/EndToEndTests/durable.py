@@ -1,7 +1,6 @@
 """Clients that remember what a broker has promised them, through its crashes, and see whether it was kept."""
 
 import random
-import socket
 from dataclasses import dataclass
 
 from dunlin import PATIENCE
@@ -18,29 +17,53 @@ class Message:
     identifier: int
 
 
+class Refused(AssertionError):
+    """A CONNACK with another code than 0."""
+
+    def __init__(self, client_id, code):
+        super().__init__(f"{client_id}: CONNACK {code:#x}")
+        self.code = code
+
+
 class Flow:
     """One connection, packet by packet. Whatever its end is, `packet` raises an OSError."""
 
     def __init__(self, node, client_id, version=4, clean=False, receive_maximum=None):
         self.version = version
         self._data = b""
-        self._socket = socket.create_connection(node.mqtt, timeout=PATIENCE)
+        self._socket = node.connection()
         props = b"\x11" + u32(3600) if version == 5 else b""
         if receive_maximum:
             props += b"\x21" + u16(receive_maximum)
         self.send(connect(client_id, version=version, flags=2 if clean else 0, props=props))
         kind, body = self.packet()
-        assert kind == CONNACK and body[1] == 0, f"{client_id}: CONNACK {body.hex()}"
+        assert kind == CONNACK, f"{client_id}: {kind:#x} {body.hex()}"
+        if body[1]:
+            self.close()
+            raise Refused(client_id, body[1])
         self.session_present = body[0] == 1
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_exception):
+        self.close()
+
+    def close(self):
         self._socket.close()
 
     def send(self, data):
         self._socket.sendall(data)
+
+    def packet_within(self, seconds):
+        """The next packet; (None, b"") if none comes so soon."""
+        self._socket.settimeout(seconds)
+        try:
+            return self.packet()
+        except TimeoutError:
+            return None, b""
+        finally:
+            self._socket.settimeout(PATIENCE)
 
     def packet(self):
         """The next packet's first byte and its body."""

@@ -1,5 +1,7 @@
 """A network of hosts on this machine: network namespaces that hang on one switch, which can be torn and healed."""
 
+import contextlib
+import ctypes
 import itertools
 import os
 import pathlib
@@ -7,6 +9,9 @@ import shutil
 import subprocess
 
 _numbers = itertools.count(1)
+
+# Of <sched.h>.
+_CLONE_NEWNET = 0x4000_0000
 
 
 def namespaces_possible():
@@ -18,6 +23,25 @@ def namespaces_possible():
         return False
     _ip("netns", "del", name)
     return True
+
+
+@contextlib.contextmanager
+def within_namespace(prefix):
+    """What this thread does within, it does on the host that a command with this prefix runs on; a socket stays there."""
+    if prefix[:3] != ["ip", "netns", "exec"]:
+        yield
+        return
+    with open("/proc/thread-self/ns/net") as here, open(f"/run/netns/{prefix[-1]}") as there:
+        _enter(there)
+        try:
+            yield
+        finally:
+            _enter(here)
+
+
+def _enter(namespace):
+    if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
 
 
 def _ip(*arguments, script=None):

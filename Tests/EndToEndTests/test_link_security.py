@@ -13,6 +13,7 @@ from dunlin import Client, established, require, reset_connections, resets_possi
 from test_gossip_keys import Keys, new_key
 from test_key_commands import change, lists
 from test_links import link_of
+from test_node_status import status
 
 
 @pytest.fixture
@@ -182,6 +183,10 @@ def test_nodes_that_protect_links_differently_get_no_link_and_both_logs_say_why(
         assert "link up" not in node.log()
     third.wait_for_log("does not use a cluster key for links; has it certificates")
     assert "link up" not in third.log()
+    for node in (first, second, third):
+        failures = status(node)["links"]["failures"]
+        assert failures["handshake"] > 0
+        assert {name for name, count in failures.items() if count} <= {"handshake", "unreachable"}, failures
 
 
 @pytest.mark.parametrize("network", [2], indirect=True)

@@ -72,6 +72,9 @@ def test_what_strangers_send_is_counted_under_its_reason(cluster):
     with socket.create_connection((first.address, first.ports["gossip"]), timeout=PATIENCE) as stream:
         stream.sendall(b"\xc8" * 100)
         until(lambda: counter(first, "malformed") > 3, "a stream that is none is counted")
+    with socket.create_connection((first.address, first.ports["link"]), timeout=PATIENCE) as stream:
+        stream.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        until(lambda: status(first)["links"]["failures"]["strangers"] == 1, "what is no link is counted")
     text = command("status", "--node", first.name, folder=first.control).stdout
     assert re.search(r"^  dropped +malformed \d+, .*oversized 3, .*wrongly labelled 3$", text, re.MULTILINE), text
 
@@ -173,6 +176,7 @@ def test_a_link_that_is_missing_is_shown_with_its_reason(cluster, tmp_path):
         assert "round_trip_ms" not in link and not link["in_step"]
         text = command("status", folder=node.control).stdout
         assert f"\n  {agent.name}: connection refused\n" in text
+        assert re.search(r"^  failures +unreachable \d+$", text, re.MULTILINE), text
     finally:
         agent.kill()
 
@@ -225,7 +229,13 @@ def test_every_field_is_documented_and_every_documented_field_is_there(cluster, 
         return {name.replace("-", "_") for name in names}
 
     assert set(answer["gossip"]["counters"]) == below("gossip") - {"health_score"}
+    assert set(answer["links"]["failures"]) == below("links/failures")
+    assert counters == below("links/dropped") | below("links") - OF_ALL_LINKS
     assert set(answer["broker"]["limits"]) == below("limits")
     assert set(answer["broker"]["dropped"]) == below("publish/messages/dropped")
     assert set(answer["broker"]["errors"]) == below("errors")
     assert set(answer["broker"]["refused"]) == below("refused")
+
+
+# What of all links together is how they stand.
+OF_ALL_LINKS = {"connected", "missing", "congested", "queued_messages", "queued_bytes"}

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from dunlin import ROOT, Client, unique, until
+from dunlin import ROOT, Client, settle, unique, until
 
 FLAGS = ["--sys-interval", "1"]
 
@@ -86,3 +86,23 @@ def test_an_interval_of_zero_publishes_nothing(cluster):
         client.subscribe("mine")
         client.publish("mine", "last")
         assert client.payloads(1) == ["last"]
+
+
+def test_links_are_counted_together(nodes):
+    with Watcher(nodes[0], "$SYS/broker/links/#") as watcher, Client(nodes[1]) as receiver:
+        watcher.wait("$SYS/broker/links/connected", "1")
+        topic = unique("crossing")
+        receiver.subscribe(topic, 1)
+        settle(receiver, topic, [nodes[0]])
+        before = int(watcher.values()["$SYS/broker/links/messages-sent"])
+        with Client(nodes[0]) as sender:
+            for _ in range(20):
+                sender.publish(topic, "over", qos=1)
+        receiver.payloads(20)
+        until(
+            lambda: int(watcher.values()["$SYS/broker/links/messages-sent"]) >= before + 20,
+            "the messages are counted",
+        )
+        values = watcher.values()
+        assert int(values["$SYS/broker/links/bytes-sent-raw"]) > 0
+        assert values["$SYS/broker/links/dropped/lost"] == values["$SYS/broker/links/missing"] == "0"

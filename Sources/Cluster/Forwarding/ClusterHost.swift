@@ -28,6 +28,8 @@ final class ClusterHost: LinkHost {
         return ClusterPeerHost(broker: self.broker, outlet: outlet, logger: self.logger, takeover: self.takeover)
     }
 
+    var retainedCount: Int { self.broker.retained.count }
+
     var retainedDigests: [UInt64] {
         self.broker.retained.digests(nowMilliseconds: self.broker.nowMilliseconds)
     }

@@ -14,6 +14,8 @@ package struct LinkError: Error, Hashable, Sendable, CustomStringConvertible {
         case notALink
         /// The peer answered the hello with a refusal.
         case refused
+        /// The two ends have no version of the protocol in common.
+        case version
         /// The two ends did not prove to each other that they belong to one cluster.
         case handshake
         /// Sequence numbers that contradict what both sides agreed on.
@@ -24,6 +26,8 @@ package struct LinkError: Error, Hashable, Sendable, CustomStringConvertible {
         case silence
         /// A member without a cluster key was called from outside the private address ranges.
         case strangerAddress
+        /// More connections than are borne at a time that have not said who they are.
+        case tooManyStrangers
         /// The peer said goodbye.
         case goodbye
     }
@@ -37,4 +41,9 @@ package struct LinkError: Error, Hashable, Sendable, CustomStringConvertible {
     }
 
     package var description: String { "\(self.code.rawValue): \(self.detail)" }
+}
+
+extension LinkHelloAnswer.Verdict {
+    /// What a refusal is.
+    var failure: LinkError.Code { self == .noCommonVersion ? .version : .refused }
 }

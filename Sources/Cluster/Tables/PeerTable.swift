@@ -35,6 +35,9 @@ package struct PeerTable: Sendable {
     package var count: Int { self.entries.count }
     package var digest: UInt64 { self.entries.digest }
     package var all: [TableChange] { self.entries.all }
+    package var state: TableState {
+        TableState(sequence: self.sequence, count: UInt64(self.count), digest: self.digest)
+    }
 
     /// The connection over which a snapshot was coming or asked for is gone.
     package mutating func onDisconnected() {

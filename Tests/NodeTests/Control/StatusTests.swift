@@ -168,6 +168,9 @@ struct StatusTests {
             cluster.tableSequence = 5
             cluster.tableCount = 2
             cluster.tableDigest = 0xAB
+            for kind in [.handshake, .unreachable, .handshake] as [LinkFailures.Kind] {
+                cluster.totals.failures.count(kind)
+            }
             var up = Self.link("n2", .connected)
             up.isUp = true
             up.isInStep = true
@@ -187,6 +190,7 @@ struct StatusTests {
         let expected = """
             links
               own table  entries 2, version 5
+              failures   handshake 2, unreachable 1
               peer  state       for        round trip  queue      sent               received  table
               n2    connected   1 min 1 s  0.412 ms    3 (100 B)  1.0 KiB (4.0 KiB)  0 B       entries 1, version 9
               n3    connecting  1 min 1 s  -           0          0 B                0 B       entries 0, version 0, not in step

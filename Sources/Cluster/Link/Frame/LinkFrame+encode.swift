@@ -19,6 +19,8 @@ extension LinkFrame {
         case .retainedRequest: LinkFrameType.retainedRequest.rawValue
         case .goodbye: LinkFrameType.goodbye.rawValue
         case .control: LinkFrameType.control.rawValue
+        case .checkRequest: LinkFrameType.checkRequest.rawValue
+        case .checkReport: LinkFrameType.checkReport.rawValue
         case .skipped(let type): type
         }
     }
@@ -100,6 +102,10 @@ extension LinkFrame {
             body.writeImmutableBuffer(control)
         case .goodbye(let reason):
             body.writeInteger(reason.rawValue)
+        case .checkRequest(let request):
+            body.writeLinkInteger(request)
+        case .checkReport(let report):
+            report.encode(into: &body)
         case .skipped:
             break
         }

@@ -18,6 +18,8 @@ package enum LinkFrameType: UInt8, CaseIterable, Sendable {
     case retainedRequest = 14
     case goodbye = 15
     case control = 16
+    case checkRequest = 128
+    case checkReport = 129
 
     /// From this number on an unknown frame is skipped, so that a later release can add what an earlier may ignore.
     package static let skippableFrom: UInt8 = 128
@@ -115,11 +117,13 @@ package enum LinkFrame: Hashable, Sendable {
     case heartbeat(LinkHeartbeat)
     /// What moves a session; numbered and kept until it is acknowledged, as a message of QoS 1 is.
     case control(ByteBuffer)
+    case checkRequest(UInt64)
     // From the called node, on the same connection.
     case helloAnswer(LinkHelloAnswer)
     case acknowledgement(sequence: UInt64, tableSequence: UInt64)
     case snapshotRequest
     case retainedRequest(digests: [UInt64])
+    case checkReport(CheckReport)
     // From either.
     case goodbye(LinkGoodbye)
     /// Of a later release; to be skipped.

@@ -126,6 +126,10 @@ package struct LinkFrameDecoder: Sendable {
             return .control(reader.rest())
         case .goodbye:
             return .goodbye(LinkGoodbye(rawValue: try reader.integer()) ?? .stopping)
+        case .checkRequest:
+            return .checkRequest(try reader.linkInteger())
+        case .checkReport:
+            return .checkReport(try CheckReport(&reader))
         }
     }
 

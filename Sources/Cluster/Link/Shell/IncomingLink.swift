@@ -186,11 +186,13 @@ package final class IncomingLink: ChannelDuplexHandler {
             if isLast { peer.retainedSync.onLastRecords() }
         case .heartbeat(let beat):
             try self.onHeartbeat(beat, from: peer)
+        case .checkRequest(let request):
+            for part in self.hub.report(for: request).parts { self.send(.checkReport(part)) }
         case .goodbye(let reason):
             throw LinkError(.goodbye, "\(reason)")
         case .skipped:
             break
-        case .hello, .helloAnswer, .acknowledgement, .snapshotRequest, .retainedRequest:
+        case .hello, .helloAnswer, .acknowledgement, .snapshotRequest, .retainedRequest, .checkReport:
             throw LinkError(.unexpectedFrame, "type \(frame.type) from an opener")
         }
     }
@@ -243,7 +245,7 @@ package final class IncomingLink: ChannelDuplexHandler {
         }
         let (answer, peer) = self.hub.admit(hello, link: self)
         self.send(.helloAnswer(answer))
-        guard let peer else { throw LinkError(.refused, "\(hello.origin): \(answer.verdict)") }
+        guard let peer else { throw LinkError(answer.verdict.failure, "\(hello.origin): \(answer.verdict)") }
         self.peer = peer
         self.hub.onIdentified(self.source)
         self.decoder.frameBytesMax = self.hub.configuration.frameBytesMax

@@ -44,16 +44,18 @@ final class LinkFeed {
     /// - Returns: whether the turn was over before the work was done.
     func drain(_ link: OutgoingLink) throws(LinkError) -> Bool {
         let end = self.output.bytesRaw + UInt64(Self.turnBytes)
-        while self.output.isWritable, self.output.bytesRaw < end {
+        var isOver = false
+        while self.output.isWritable, !isOver {
             let before = self.output.bytesRaw
             try self.sendTable()
             if let batch = link.sender.next() { try self.output.send(batch) }
-            try self.sendSnapshotPart()
-            try self.sendRetainedPart()
+            // Nobody waits for these as clients do for messages, on this link and on others.
+            let isPart = try self.sendSnapshotPart()
+            isOver = try self.sendRetainedPart() || isPart || self.output.bytesRaw >= end
             if self.output.bytesRaw == before { break }
         }
         try self.output.flush()
-        return self.output.bytesRaw >= end
+        return isOver
     }
 
     private func sendTable() throws(LinkError) {
@@ -79,10 +81,11 @@ final class LinkFeed {
         self.snapshotsSent += 1
     }
 
-    private func sendSnapshotPart() throws(LinkError) {
-        guard let frame = self.snapshot?.next() else { return }
+    private func sendSnapshotPart() throws(LinkError) -> Bool {
+        guard let frame = self.snapshot?.next() else { return false }
         try self.output.send(frame)
         if case .snapshotEnd = frame { self.snapshot = nil }
+        return true
     }
 
     /// The peer lacks some of the retained messages in the buckets that differ from `digests`.
@@ -91,14 +94,15 @@ final class LinkFeed {
         self.retained = self.hub.host.retained(inBuckets: buckets)
     }
 
-    private func sendRetainedPart() throws(LinkError) {
+    private func sendRetainedPart() throws(LinkError) -> Bool {
         guard let part = self.retained?.next(bytesMax: Self.frameBytes, recordBytesMax: self.recordBytesMax) else {
-            return
+            return false
         }
         let batch = RecordBatch(count: part.count, sequenced: 0, records: part.records)
         try self.output.send(.retainedRecords(batch, isLast: part.isLast))
         self.retainedSent += UInt64(part.count)
         if part.isLast { self.retained = nil }
+        return true
     }
 
     /// States what was sent so far, and so that the peer hears of this node.

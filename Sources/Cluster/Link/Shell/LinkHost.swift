@@ -9,6 +9,9 @@ package protocol LinkHost: AnyObject {
     ///
     func attach(peer name: String) -> any LinkPeerHost
 
+    /// The number of retained messages.
+    var retainedCount: Int { get }
+
     /// One digest for each bucket of retained messages.
     var retainedDigests: [UInt64] { get }
 

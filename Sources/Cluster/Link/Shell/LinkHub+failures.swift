@@ -10,6 +10,7 @@ extension LinkHub {
     ///
     /// - Parameter peer: nil as long as it is not known who called.
     func onFailure(_ error: LinkError, peer: String?, address: SocketAddress?) {
+        self.failureCounts.count(error.code)
         let host = address?.ipAddress ?? "?"
         var metadata: Logger.Metadata = [
             "peer": "\(peer ?? "?")", "address": "\(host)", "reason": "\(error)",

@@ -16,7 +16,7 @@ package final class LinkHub {
     let transport: any LinkTransport
     var generator: any RandomNumberGenerator
 
-    private var peers: [String: LinkPeer] = [:]
+    private(set) var peers: [String: LinkPeer] = [:]
     /// What is kept of members that are gone, in case they were only out of sight.
     private var gone: [String: GonePeer] = [:]
     private var server: (any Channel)?
@@ -26,8 +26,14 @@ package final class LinkHub {
     var credentials: LinkCredentials
     private var strangers: StrangerLimit
     var failures = FailureLog()
+    var failureCounts = LinkFailures()
+    /// What the links of earlier members and lives have counted.
+    private var past = LinkStatistics()
     private var heartbeat: RepeatedTask?
     private var lastStream: UInt64 = 0
+    /// Questions to all peers that are not answered yet, by their numbers.
+    var gatherings: [UInt64: CheckGathering] = [:]
+    var lastCheck: UInt64 = 0
     /// Who waits for the peers to follow the own table.
     var barrier = TableBarrier<() -> Void>()
     var isBarrierTimerArmed = false
@@ -102,7 +108,10 @@ package final class LinkHub {
         let source = StrangerLimit.Source(address)
         let isOfMember = self.peers.values.contains { StrangerLimit.Source($0.outgoing.address) == source }
         guard self.strangers.onOpened(source, isOfMember: isOfMember) else {
-            let error = LinkError(.refused, "too many connections at a time that have not said who they are")
+            let error = LinkError(
+                .tooManyStrangers,
+                "too many connections at a time that have not said who they are"
+            )
             self.onFailure(error, peer: nil, address: address)
             throw error
         }
@@ -211,6 +220,10 @@ package final class LinkHub {
         self.releaseBarrier()
         let routes = peer.table.all.filter { ($0.interest ?? 0) & TableChange.keptBit != 0 }
         var sender = peer.outgoing.stopAndKeep()
+        var counted = peer.statisticsNow
+        // The sender is kept, and counts on.
+        counted.sender = LinkSender.Counters()
+        self.past.addCounters(of: counted)
         let shares = self.takeShares(of: &sender, all: false)
         if routes.isEmpty {
             peer.host.detach()
@@ -370,31 +383,14 @@ package final class LinkHub {
         let shares = self.takeShares(of: &sender, all: true)
         if shares.readableBytes > 0, !self.isStopping { self.host.redispatch(shares) }
         OutgoingLink.report(lost: sender.onPeerGone(), for: name, self.logger)
+        self.past.sender.add(sender.counters)
     }
 
-    package var statistics: [LinkStatistics] {
-        self.peers.values.map(\.statisticsNow).sorted { $0.peer < $1.peer }
-    }
-
-    /// The same with what the system is asked for.
-    package func status() -> EventLoopFuture<ClusterStatus> {
-        var status = ClusterStatus()
-        status.tableSequence = self.ownTable.sequence
-        status.tableCount = self.ownTable.count
-        status.tableDigest = self.ownTable.digest
-        let links = self.peers.values.map { peer in
-            let statistics = peer.statisticsNow
-            return peer.outgoing.roundTripMicroseconds.map { roundTrip in
-                var statistics = statistics
-                statistics.roundTripMicroseconds = roundTrip
-                return statistics
-            }
-        }
-        return EventLoopFuture.whenAllSucceed(links, on: self.loop).map { [status] links in
-            var status = status
-            status.links = links.sorted { $0.peer < $1.peer }
-            return status
-        }
+    /// What was counted for members that are gone.
+    var countedBefore: LinkStatistics {
+        var counted = self.past
+        for peer in self.gone.values { counted.sender.add(peer.sender?.counters ?? LinkSender.Counters()) }
+        return counted
     }
 }
 

@@ -40,6 +40,7 @@ extension OutgoingLink {
             .assumeIsolated()
             .whenFailure { [weak self] error in
                 guard let self, self.phase == .connecting else { return }
+                self.hub.failureCounts.count(.unreachable)
                 let ending: LinkConnector.Ending = Self.isRefusal(error) ? .connectionRefused : .other
                 self.onDown(ending, Self.reason(error), wasConnected: false)
             }

@@ -15,6 +15,9 @@ package final class OutgoingLink {
         case stopped
     }
 
+    /// The loop looks at its sockets only when no task is ready.
+    private static let turnDistance = TimeAmount.microseconds(50)
+
     let name: String
     let epoch: UInt64
     let address: SocketAddress
@@ -157,7 +160,8 @@ package final class OutgoingLink {
 
     func fail(_ error: LinkError) {
         guard let channel = self.channel else { return }
-        let level: Logger.Level = error.code == .goodbye || error.code == .refused ? .info : .warning
+        self.hub.failureCounts.count(error.code)
+        let level: Logger.Level = [.goodbye, .refused, .version].contains(error.code) ? .info : .warning
         self.hub.logger.log(
             level: level,
             "link given up",
@@ -193,6 +197,8 @@ package final class OutgoingLink {
         case (.up, .retainedRequest(let digests)):
             self.feed?.startRetained(digests: digests)
             self.drain()
+        case (.up, .checkReport(let part)):
+            try self.hub.onReport(part, from: self)
         case (_, .goodbye(let reason)):
             throw LinkError(.goodbye, "\(reason)")
         case (_, .skipped):
@@ -263,7 +269,7 @@ package final class OutgoingLink {
             self.lastRefusal = nil
         }
         if answer.verdict == .wrongStream { self.sender.restart(stream: self.hub.nextStream()) }
-        return LinkError(.refused, "\(answer.verdict)")
+        return LinkError(answer.verdict.failure, "\(answer.verdict)")
     }
 
     // MARK: Sending
@@ -337,7 +343,7 @@ package final class OutgoingLink {
     private func scheduleDrain() {
         guard !self.isDrainScheduled else { return }
         self.isDrainScheduled = true
-        self.hub.loop.assumeIsolated().execute { [weak self] in
+        self.hub.loop.assumeIsolated().scheduleTask(in: Self.turnDistance) { [weak self] in
             guard let self else { return }
             self.isDrainScheduled = false
             self.drain()

@@ -7,8 +7,8 @@ final class OutgoingLinkHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
-    /// What the called node may say is short; the request for retained messages is the longest.
-    private static let frameBytesMax = 8 << 10
+    /// What the called node may say is short; a part of its report for a check is the longest.
+    private static let frameBytesMax = 64 << 10
 
     private weak let link: OutgoingLink?
     private var decoder = LinkFrameDecoder(frameBytesMax: OutgoingLinkHandler.frameBytesMax)

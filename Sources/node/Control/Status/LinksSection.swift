@@ -60,31 +60,51 @@ struct LinksSection: StatusSection {
 
     /// The node's own table.
     var ownTable: Table
+    /// How often links came to nothing or broke, by what was wrong.
+    var failures: [String: UInt64]?
     /// By name.
     var peers: [Peer]
 
     enum CodingKeys: String, CodingKey {
         case ownTable = "own_table"
-        case peers
+        case failures, peers
     }
 }
 
 extension LinksSection {
+    static let linkPortIsOff = "it takes no links: its link-port is off"
+
     /// - Parameter members: those of the ring; nodes among them that take no links are shown as well.
     init(_ status: ClusterStatus, members: [Member]) {
         self.ownTable = Table(status.tableSequence, status.tableCount, status.tableDigest)
-        let unlinked = members.filter { $0.isReachable && !$0.isLocal && $0.isDunlinWithoutLinks }.map { member in
+        self.failures = Counters.json(status.totals.failures.counters)
+        let unlinked = members.filter(\.isDunlinWithoutLinks).map { member in
             var link = LinkStatistics()
             link.peer = member.name
             link.peerEpoch = member.bootEpoch ?? 0
-            link.state = .unlinked(reason: "it takes no links: its link-port is off")
+            link.state = .unlinked(reason: Self.linkPortIsOff)
             return link
         }
         self.peers = (status.links + unlinked).sorted { $0.peer < $1.peer }.map(Peer.init)
     }
 
+    /// Of all links together, as topics below `$SYS/broker`.
+    static func systemFigures(_ totals: LinkTotals) -> [(name: String, value: Int)] {
+        let state = [
+            ("connected", totals.connected), ("missing", totals.missing), ("congested", totals.congested),
+            ("queued-messages", totals.queuedMessages), ("queued-bytes", totals.queuedBytes),
+        ]
+        let counters = totals.sums.counters.map { ($0.name, Int(clamping: $0.count)) }
+        let dropped = totals.sums.dropped.map { ("dropped/\($0.name)", Int(clamping: $0.count)) }
+        let failures = totals.failures.counters.map { ("failures/\($0.name)", Int(clamping: $0.count)) }
+        return (state + counters + dropped + failures).map { (name: "links/\($0.0)", value: $0.1) }
+    }
+
     var text: String {
-        let own = StatusText.section("links", [("own table", self.ownTable.text)])
+        let own = StatusText.section(
+            "links",
+            [("own table", self.ownTable.text), ("failures", StatusText.counters(self.failures ?? [:]))]
+        )
         guard !self.peers.isEmpty else { return own }
         let heading = ["peer", "state", "for", "round trip", "queue", "sent", "received", "table"]
         let rows = self.peers.map(\.row)
@@ -94,20 +114,21 @@ extension LinksSection {
 }
 
 extension Member {
-    fileprivate var isDunlinWithoutLinks: Bool {
-        self.tags["role"] == "dunlin" && self.tags[ClusterService.linkTag] == nil
+    /// Whether it is another node of the cluster that lives, but takes no links.
+    var isDunlinWithoutLinks: Bool {
+        self.isReachable && !self.isLocal && self.tags["role"] == "dunlin" && self.tags[ClusterService.linkTag] == nil
     }
 }
 
 extension LinksSection.Table {
-    fileprivate init(_ version: UInt64, _ entries: Int, _ digest: UInt64) {
+    init(_ version: UInt64, _ entries: Int, _ digest: UInt64) {
         self.version = version
         self.entries = entries
         let digits = String(digest, radix: 16)
         self.digest = String(repeating: "0", count: 16 - digits.count) + digits
     }
 
-    fileprivate var text: String { "entries \(self.entries), version \(self.version)" }
+    var text: String { "entries \(self.entries), version \(self.version)" }
 }
 
 extension LinksSection.Peer {
