@@ -243,7 +243,11 @@ extension Shard {
     /// The session has what this node knows of it: asks for what others have.
     func claimElsewhere(_ session: Session, _ connection: Connection, _ request: SessionRequest, isPresent: Bool) {
         session.state.epoch = self.shared.makeStamp(nowMilliseconds: self.nowMilliseconds).rawValue
-        guard connection.isOpen, let claims = self.sessionClaims(for: connection) else {
+        let claims = self.sessionClaims(for: connection)
+        guard connection.isOpen, let claims else {
+            var request = request
+            // For a client that has gone before the others were asked nothing is begun here: one of them may have its session.
+            if !isPresent, claims != nil { request.expirySeconds = 0 }
             return self.judge(session, connection, request, isPresent: isPresent)
         }
         let bound = NIOLoopBound(
