@@ -13,7 +13,7 @@ struct ClusterLedger {
         var payload: String
         var qos: QoS
         var sentAt: UInt64
-        /// When all links had last stood for a while.
+        /// When all links had last stood for a while in the life of the node; 0 if never.
         var wholeAt: UInt64
         var acknowledgedAt: UInt64?
         /// Its publisher has sent it again.
@@ -30,14 +30,22 @@ struct ClusterLedger {
         /// The lives of nodes that were linked to the client's node when it was told that it is subscribed.
         var linked: Set<UInt64> = []
 
+        /// Level by level, without making any: this is asked for each message and subscription.
         func matches(_ topic: String) -> Bool {
-            let filter = self.filter.split(separator: "/", omittingEmptySubsequences: false)
-            let topic = topic.split(separator: "/", omittingEmptySubsequences: false)
-            for (index, level) in filter.enumerated() {
-                if level == "#" { return true }
-                guard index < topic.count, level == "+" || level == topic[index] else { return false }
+            var filter = self.filter.utf8[...]
+            var topic = topic.utf8[...]
+            while let next = filter.first {
+                if next == UInt8(ascii: "#") { return true }
+                if next == UInt8(ascii: "+") {
+                    filter = filter.dropFirst()
+                    topic = topic.drop { $0 != UInt8(ascii: "/") }
+                } else {
+                    guard topic.first == next else { return false }
+                    filter = filter.dropFirst()
+                    topic = topic.dropFirst()
+                }
             }
-            return filter.count == topic.count
+            return topic.isEmpty
         }
     }
 
@@ -120,8 +128,9 @@ struct ClusterLedger {
             $0.client == client && $0.generation == generation && $0.matches(message.topic)
                 && $0.acknowledgedAt.map { $0 < message.sentAt } == true
         }
-        // Of QoS 0 it may have been lost the first time.
-        let isFirst = !message.isResent || self.clients[client].received.last?.qos != .atMostOnce
+        // Of QoS 0 it may have been lost the first time, and while a node was taken for dead it may not have been safe.
+        let isSure = self.areNodesSound && self.clients[client].received.last?.qos != .atMostOnce
+        let isFirst = isSure || !message.isResent
         // What a member has not taken goes to another one later.
         let members = self.subscriptions.filter { $0.group != nil && $0.matches(message.topic) }.map(\.client)
         let isShared = members.contains(client)
@@ -165,7 +174,6 @@ struct ClusterLedger {
         return subscription.linked.contains(message.epoch) || message.wholeAt > since
     }
 
-    func hasReceived(_ client: Int, _ number: Int) -> Bool {
-        self.clients[client].received.contains { $0.message == number }
-    }
+    /// All that a client was given, in whatever session.
+    func received(by client: Int) -> Set<Int> { Set(self.clients[client].received.map(\.message)) }
 }

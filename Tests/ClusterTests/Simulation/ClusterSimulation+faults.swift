@@ -18,13 +18,13 @@ extension ClusterSimulation {
         switch self.weather {
         case .links: self.breakLink()
         case .pauses: if self.chance(60) { self.pause() } else { self.slander() }
-        case .crashes: self.crash()
+        case .crashes: if !self.living.isEmpty { self.crash(self.pick(self.living)) }
         case .partitions: self.part()
         case .all:
             switch Int.random(in: 0..<4, using: &self.generator) {
             case 0: self.pause()
             case 1: self.slander()
-            case 2: self.crash()
+            case 2: if !self.living.isEmpty { self.crash(self.pick(self.living)) }
             default: self.part()
             }
         }
@@ -73,8 +73,8 @@ extension ClusterSimulation {
         self.membership.slander(node, milliseconds: time)
     }
 
-    private func crash() {
-        guard self.living.count > 1, let node = self.living.randomElement(using: &self.generator) else { return }
+    func crash(_ node: VirtualNode) {
+        guard self.living.count > 1, node.isAlive else { return }
         let isTold = self.chance(70)
         if !isTold { self.hasSilentLinks = true }
         self.end(node, isTold: isTold)

@@ -51,7 +51,7 @@ extension ClusterSimulation {
 
     /// Notes from time to time whether all links stand.
     private func watch() {
-        if self.isWhole {
+        if self.membership.isComplete, self.living.allSatisfy({ $0.life?.hub.isInStep ?? false }) {
             let since = self.wholeSince ?? self.time.now
             self.wholeSince = since
             if self.time.now - since > 1_500_000_000 { self.wholeAt = self.time.now }
@@ -59,17 +59,23 @@ extension ClusterSimulation {
             self.wholeSince = nil
         }
         self.watchSessions()
-        self.time.plan(inMilliseconds: 50) { [unowned self] in self.watch() }
+        self.time.plan(inMilliseconds: 100) { [unowned self] in self.watch() }
     }
 
+    /// Two sessions of a client at a time, or one that is here and one that is on its way for long.
     private func watchSessions() {
         for client in self.clients where client.isKept {
-            let name = ClientID(text: client.name)
-            let holders = self.living.count { node in
-                guard let session = node.life?.shard.sessions[name] else { return false }
-                return session.phase == .present && session.crossing == nil
+            let name = client.clientID
+            let sessions = self.living.compactMap { $0.life?.shard.sessions[name] }
+            let present = sessions.count { $0.phase == .present && $0.crossing == nil }
+            if present > 1 { self.split(client) }
+            guard present > 0, sessions.count > 1, self.weather != .links else {
+                self.doubleSince[client.index] = nil
+                continue
             }
-            if holders > 1 { self.split(client) }
+            let since = self.doubleSince[client.index] ?? self.time.now
+            self.doubleSince[client.index] = since
+            if self.time.now - since > 300_000_000 { self.split(client) }
         }
     }
 
@@ -195,7 +201,7 @@ extension ClusterSimulation {
         for client in self.clients { client.drop() }
         self.run(milliseconds: 2_000)
         for client in self.clients.filter(\.isKept) { self.forget(client) }
-        self.runWhileSound(milliseconds: 70_000)
+        self.runWhileSound(milliseconds: 15_000)
         self.judgeRest()
     }
 

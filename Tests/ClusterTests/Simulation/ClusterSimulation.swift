@@ -34,15 +34,19 @@ final class ClusterSimulation {
     var generator: SeededGenerator
     private(set) var nodes: [VirtualNode] = []
     private(set) var clients: [VirtualClient] = []
-    private(set) var membership: VirtualMembership!
+    private(set) lazy var membership = VirtualMembership(simulation: self)
     var ledger = ClusterLedger()
     private(set) var broken: String?
     private(set) var story: [String] = []
-    /// Clients do new things.
+    /// Clients do new things, and nodes have faults.
     var isBusy = true
+    /// Who is gone does not come back.
+    private var isEnding = false
     /// When all links had last stood for a while, and since when they stand.
     var wholeAt: UInt64 = 0
     var wholeSince: UInt64?
+    /// Since when clients have had a session on one node and one on its way from another.
+    var doubleSince: [Int: UInt64] = [:]
     /// When lives of nodes ended, by their epochs.
     var deaths: [UInt64: UInt64] = [:]
     /// When nodes did not take part, or others could not reach them.
@@ -56,6 +60,7 @@ final class ClusterSimulation {
     var hasSilentLinks = false
 
     private static let subscriberMax = 6
+    static let sharedTopic = "r/all"
 
     init(seed: UInt64, weather: Weather, isTelling: Bool = false) throws {
         self.seed = seed
@@ -64,7 +69,6 @@ final class ClusterSimulation {
         self.generator = SeededGenerator(seed: seed)
         self.network = VirtualNetwork(time: self.time, seed: self.generator.next())
         self.isCompressed = Int.random(in: 0..<8, using: &self.generator) == 0
-        self.membership = VirtualMembership(simulation: self)
         let count = [2, 2, 3, 3, 3, 4, 5, 7][Int.random(in: 0..<8, using: &self.generator)]
         for index in 0..<count { self.nodes.append(VirtualNode(index: index, simulation: self)) }
         self.makeClients()
@@ -91,8 +95,8 @@ final class ClusterSimulation {
             var plan: [(topic: String, qos: QoS)] = topics.map {
                 ($0, self.pick([.atMostOnce, .atLeastOnce, .exactlyOnce]))
             }
-            // One writer each: which value is the last is known.
-            plan += ["r/\(publisher)", "r/x\(publisher)"].map { ($0, .atLeastOnce) }
+            // One writer each: which value is the last is known. And one that all write to.
+            plan += ["r/\(publisher)", "r/x\(publisher)", Self.sharedTopic].map { ($0, .atLeastOnce) }
             self.publishing.append(plan)
         }
         self.ledger.clients = self.clients.map { _ in ClusterLedger.Client() }
@@ -168,6 +172,9 @@ final class ClusterSimulation {
     func onConnected(_ client: VirtualClient, isPresent: Bool, forgotten: [Int]) {
         if let last = self.ledger.clients[client.index].visits.indices.last {
             self.ledger.clients[client.index].visits[last].isConnected = true
+            // Some node was waited for in vain, and may have the session.
+            let hasWaited = self.time.now - self.ledger.clients[client.index].visits[last].time > 950_000_000
+            if client.isKept, hasWaited, self.weather != .links { self.split(client) }
         }
         let ledgerClient = self.ledger.clients[client.index]
         let from = client.node?.name ?? "?"
@@ -196,15 +203,12 @@ final class ClusterSimulation {
 
     func onDisconnected(_ client: VirtualClient) {
         self.ledger.clients[client.index].departures.append(self.time.now)
-        guard self.isWanted(client) else { return }
+        guard !self.isEnding else { return }
         self.plan(in: 1...500) { [unowned self] in self.reconnect(client) }
     }
 
-    private(set) var isEnding = false
-    private func isWanted(_ client: VirtualClient) -> Bool { !self.isEnding }
-
     private func reconnect(_ client: VirtualClient) {
-        guard client.node == nil, self.isWanted(client), !self.living.isEmpty else { return }
+        guard client.node == nil, !self.isEnding, !self.living.isEmpty else { return }
         self.connect(client, to: self.pick(self.living), closingFirst: true)
     }
 
@@ -245,6 +249,12 @@ final class ClusterSimulation {
             self.ledger.subscriptions[number].acknowledgedAt = self.time.now
             self.ledger.subscriptions[number].linked = linked
         }
+        // From now on it gets what is published anywhere.
+        guard self.isBusy, let filter = numbers.first.map({ self.ledger.subscriptions[$0].filter }) else { return }
+        for publisher in self.clients where publisher.isOnline && self.chance(50) {
+            guard let plan = self.publishing[publisher.index].first(where: { $0.topic == filter }) else { continue }
+            self.publish(publisher, topic: plan.topic, qos: plan.qos, retain: false)
+        }
     }
 
     func publish(_ client: VirtualClient, topic: String, qos: QoS, retain: Bool, isEmpty: Bool = false) {
@@ -261,7 +271,7 @@ final class ClusterSimulation {
                 payload: payload,
                 qos: qos,
                 sentAt: self.time.now,
-                wholeAt: self.wholeAt
+                wholeAt: self.wholeAt > life.startedAt ? self.wholeAt : 0
             )
         )
         self.tell("\(client.name) publishes \(number) on \(topic) at \(node.name), \(qos)\(isEmpty ? ", empty" : "")")
@@ -271,6 +281,13 @@ final class ClusterSimulation {
     func onAcknowledged(_ message: Int) {
         self.tell("\(message) is acknowledged")
         self.ledger.messages[message].acknowledgedAt = self.time.now
+        // What is acknowledged is safe: the node may die now.
+        guard self.isBusy, self.weather == .crashes || self.weather == .all, self.chance(1), self.living.count > 1
+        else {
+            return
+        }
+        let node = self.nodes[self.ledger.messages[message].node]
+        self.time.plan(inMilliseconds: 0) { [unowned self] in self.crash(node) }
     }
 
     func onReceived(_ client: VirtualClient, _ publish: Publish) {

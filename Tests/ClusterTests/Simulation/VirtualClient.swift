@@ -1,6 +1,8 @@
 import NIOCore
 import Protocol
 
+@testable import LocalBroker
+
 /// An MQTT 5 client that keeps what a client must keep: what it has not had acknowledged, and which QoS 2 messages it has
 /// begun to receive.
 final class VirtualClient {
@@ -14,6 +16,7 @@ final class VirtualClient {
 
     let index: Int
     let name: String
+    let clientID: ClientID
     /// Its session outlives its connections.
     let isKept: Bool
     private unowned let simulation: ClusterSimulation
@@ -27,11 +30,11 @@ final class VirtualClient {
     private var unreleased: Set<UInt16> = []
     private var lastPacketID: UInt16 = 0
     private var subscribing: [UInt16: [Int]] = [:]
-    private var unsubscribing: [UInt16: [Int]] = [:]
 
     init(index: Int, name: String? = nil, isKept: Bool, simulation: ClusterSimulation) {
         self.index = index
         self.name = name ?? "c\(index)"
+        self.clientID = ClientID(text: self.name)
         self.isKept = isKept
         self.simulation = simulation
         self.loop = VirtualLoop(simulation.time)
@@ -50,7 +53,6 @@ final class VirtualClient {
         self.isOnline = false
         self.channel = nil
         self.subscribing = [:]
-        self.unsubscribing = [:]
         self.node = node
         let connection = self.connection
         self.simulation.onConnecting(self, to: node)

@@ -18,6 +18,7 @@ final class VirtualNode {
 
     final class Life {
         let epoch: UInt64
+        let startedAt: UInt64
         let loop: VirtualLoop
         let broker: Broker
         let shard: Shard
@@ -25,6 +26,7 @@ final class VirtualNode {
 
         init(epoch: UInt64, loop: VirtualLoop, broker: Broker, links: ClusterService.Links) {
             self.epoch = epoch
+            self.startedAt = loop.time.now
             self.loop = loop
             self.broker = broker
             self.shard = broker.linkShard
@@ -90,8 +92,15 @@ final class VirtualNode {
         }
         _ = links.value.hub.listen(host: "", port: 0)
         let listener = try ListenerContext(.init(host: "127.0.0.1", port: 1883), of: configuration)
-        self.simulation.network.listen(at: try self.clientAddress, site: self.site, loop: loop) { channel in
-            try channel.pipeline.syncOperations.addHandler(Connection(shard: shard.value, listener: listener))
+        let address = try self.clientAddress
+        let network = self.simulation.network
+        let site = self.site
+        // As a node that joins: clients are served when it knows what the others have.
+        links.value.hub.whenInStep(within: .seconds(5)).assumeIsolated().whenComplete { _ in
+            guard !loop.isDead else { return }
+            network.listen(at: address, site: site, loop: loop) { channel in
+                try channel.pipeline.syncOperations.addHandler(Connection(shard: shard.value, listener: listener))
+            }
         }
         self.life = Life(epoch: self.epoch, loop: loop, broker: broker, links: links.value)
     }
@@ -108,6 +117,7 @@ final class VirtualNode {
     func forget() {
         self.end()
         for life in self.earlierLives {
+            life.hub.finishFirstSync(false)
             life.links.host.takeover = nil
             life.links.host.onFirstPeer = nil
         }
