@@ -235,7 +235,7 @@ extension LinkHub {
 /// The pause between two passes is what keeps the link loop alive: an event loop looks at its sockets only when no task
 /// is ready, so that clients which change their subscriptions without end on other loops would silence all links if
 /// each change were a task.
-private final class RouteObserver: BrokerObserver {
+final class RouteObserver: BrokerObserver {
     private static let distance = TimeAmount.milliseconds(1)
 
     private struct State {

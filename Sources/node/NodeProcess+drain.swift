@@ -27,7 +27,8 @@ extension NodeProcess {
         }
         self.logger.notice("sending clients to other nodes, then stopping")
         await broker.drainClients(over: .seconds(Int64(self.options.cluster.drainTime)), to: servers)
-        let others = Set(Self.others(members).map(\.name))
+        // Not those that have begun to stop meanwhile.
+        let others = Set(Self.others(await ring.members()).map(\.name))
         guard let cluster else { return }
         let (all, left) = await cluster.giveSessionsAway(to: others, within: Self.sessionsTime)
         guard all > 0 else { return }

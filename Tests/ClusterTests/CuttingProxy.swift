@@ -21,8 +21,11 @@ final class CuttingProxy: Sendable {
         self.target = target
     }
 
-    func start() async throws -> SocketAddress {
+    /// - Parameter port: where it was before, if it is to be there again.
+    @discardableResult
+    func start(port: Int = 0) async throws -> SocketAddress {
         let channel = try await ServerBootstrap(group: self.group)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelInitializer { channel in
                 self.connections.withLock { $0.append(channel) }
                 return ClientBootstrap(group: channel.eventLoop)
@@ -33,7 +36,7 @@ final class CuttingProxy: Sendable {
                         try far.pipeline.syncOperations.addHandler(Relay(to: channel, self))
                     }
             }
-            .bind(host: "127.0.0.1", port: 0).get()
+            .bind(host: "127.0.0.1", port: port).get()
         self.server.withLock { $0 = channel }
         guard let address = channel.localAddress else { throw ChannelError.unknownLocalAddress }
         return address
@@ -43,6 +46,9 @@ final class CuttingProxy: Sendable {
     func hasSeen(_ text: String) -> Bool {
         self.relayed.withLock { $0.contains(Array(text.utf8)) }
     }
+
+    /// Whether anybody has a connection through it.
+    var isConnected: Bool { self.connections.withLock { !$0.isEmpty } }
 
     /// How many bytes have gone through.
     var byteCount: Int { self.relayed.withLock { $0.count } }

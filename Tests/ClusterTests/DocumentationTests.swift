@@ -82,7 +82,7 @@ struct DocumentationTests {
 
     @Test("The secret of a link is derived as it says")
     func secret() throws {
-        let section = try #require(try self.page().components(between: "## 10. Protection", and: nil))
+        let section = try #require(try self.page().components(between: "## 11. Protection", and: nil))
         let block = try #require(section.components(between: "```\n", and: "\n```"))
         let key = try #require(KeyRing.Key(bytes: Array(0..<32)))
         #expect(ByteBuffer(bytes: key.derived(for: LinkCredentials.purpose)).hexadecimal == block)
@@ -96,7 +96,7 @@ struct DocumentationTests {
         let names = [
             "hello", "hello answer", "position", "publish", "publish once", "table delta", "snapshot begin",
             "snapshot entries", "snapshot end", "retained records", "heartbeat", "acknowledgement", "snapshot request",
-            "retained request", "goodbye", "control", "check request", "check report",
+            "retained request", "goodbye", "control", "relay", "relay answer", "check request", "check report",
         ]
         #expect(names.count == LinkFrameType.allCases.count)
         for (type, name) in zip(LinkFrameType.allCases, names) {

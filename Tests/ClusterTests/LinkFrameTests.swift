@@ -109,6 +109,11 @@ enum GoldenFrames {
                 + " 01 ac 02 02 00 00 00 00 00 00 00 03"
                 + " 01 01 61 00 00 00 00 00 00 00 09 02 02 6e 6f 04 01 00 00 00 00 00 00 00 06"
         ),
+        (
+            .relay(RelayCall(origin: "a", originEpoch: 1, target: "bc", targetEpoch: 9)),
+            "1a 11 44 4e 4c 4b 00 00 00 00 00 00 00 01 00 00 00 00 00 00 00 09 01 61 02 62 63"
+        ),
+        (.relayAnswer(.noLink), "02 12 02"),
     ]
 }
 
@@ -205,10 +210,28 @@ struct LinkFrameTests {
             decoder.buffer.writeInteger(byte)
         }
         #expect(try decoder.canBeHello())
+        decoder.buffer = ByteBuffer(hexadecimal: "1a 11 44 4e 4c 4b 00")
+        #expect(try decoder.canBeHello())
         for bytes in ["47 45", "26 02", "26 01 44 4e 4c 4c"] {
             decoder.buffer = ByteBuffer(hexadecimal: bytes)
             #expect(try !decoder.canBeHello())
         }
+    }
+
+    @Test("A hello says who carries it, if anybody does")
+    func via() throws {
+        var hello = GoldenFrames.hello
+        hello.via = "d"
+        var buffer = ByteBuffer()
+        LinkFrame.hello(hello).encode(into: &buffer)
+        #expect(
+            buffer.hexadecimal
+                == "28 01 44 4e 4c 4b 01 01 01 00 01 02 03 04 05 06 07 08 00 00 00 00 00 00 00 09 "
+                + "00 00 00 00 00 00 00 03 01 61 02 62 63 01 64"
+        )
+        var decoder = LinkFrameDecoder(frameBytesMax: 4_096)
+        decoder.buffer = buffer
+        #expect(try decoder.next() == .hello(hello))
     }
 
     @Test("The highest common version is chosen")

@@ -270,14 +270,14 @@ struct LinkQueueTests {
         #expect(policy.decide(pending: 1, now: start + .milliseconds(1)) == .now)
     }
 
-    @Test("A link is opened again at once, then after 50 ms to a second with jitter, and tells when a peer is dead")
+    @Test("A link is opened again at once, then after 50 to 500 ms with jitter, and tells when a peer is dead")
     func reconnecting() {
         var generator = SeededGenerator(seed: 1)
         var connector = LinkConnector()
         // Never spoken to: its listener may not be open yet.
         let early = connector.onDown(.connectionRefused, wasConnected: false, using: &generator)
         #expect(!early.isProofOfDeath)
-        connector.onUp()
+        connector.onUp(isDirect: true)
         let lost = connector.onDown(.other, wasConnected: true, using: &generator)
         #expect(lost == .init(retryAfter: .zero, isProofOfDeath: false))
         var delays: [TimeAmount] = []
@@ -287,17 +287,34 @@ struct LinkQueueTests {
             delays.append(refused.retryAfter)
         }
         #expect(delays[0] >= .milliseconds(25) && delays[0] <= .milliseconds(50))
-        #expect(delays[7] >= .milliseconds(500) && delays[7] <= .seconds(1))
+        #expect(delays[7] >= .milliseconds(250) && delays[7] <= .milliseconds(500))
     }
 
     @Test("A peer that said goodbye is not taken for dead when it refuses to be connected to")
     func goodbye() {
         var generator = SeededGenerator(seed: 1)
         var connector = LinkConnector()
-        connector.onUp()
+        connector.onUp(isDirect: true)
         let gone = connector.onDown(.goodbye, wasConnected: true, using: &generator)
         #expect(!gone.isProofOfDeath)
         let refused = connector.onDown(.connectionRefused, wasConnected: false, using: &generator)
         #expect(!refused.isProofOfDeath)
+    }
+
+    @Test("Sessions that move take nothing of the place of messages")
+    func controlBytes() throws {
+        var sender = LinkSender(stream: 1, limits: .init(bytesMax: 4_000))
+        for _ in 0..<4 { sender.enqueue(control: ByteBuffer(repeating: 1, count: 10_000)) }
+        #expect(sender.bytes == 0)
+        var records = ByteBuffer()
+        for number in 0..<20 as Range<UInt64> { TestRecord.append(number: number, qos: 1, to: &records) }
+        try sender.enqueue(records)
+        #expect(!sender.isCongested && sender.counters.lost == 0)
+        _ = try sender.onConnected(peerSequence: 0)
+        var last: UInt64 = 0
+        while let batch = sender.next() { last += UInt64(batch.sequenced) }
+        #expect(last == 24)
+        try sender.onAcknowledged(last)
+        #expect(sender.bytes == 0 && sender.messages == 0)
     }
 }

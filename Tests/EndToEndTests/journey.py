@@ -5,8 +5,42 @@ import threading
 import time
 
 from dunlin import PATIENCE, until
-from moving import Publisher, Subscriber, World
+from moving import Publisher, Subscriber
 from test_node_status import status
+
+
+class World:
+    """The nodes, and which of them reach each other."""
+
+    def __init__(self, nodes):
+        self.nodes = nodes
+        self.is_over = threading.Event()
+        self.lock = threading.Lock()
+        self._sides = dict.fromkeys(nodes, 0)
+        # Nodes that are stopped in order: their clients go elsewhere, and nothing else changes for anybody.
+        self.leaving = set()
+        self.changed_at = float("-inf")
+
+    def side(self, node):
+        """Nodes on one side reach each other; a dead one is on none."""
+        return self._sides[node]
+
+    @property
+    def is_whole(self):
+        return set(self._sides.values()) == {0}
+
+    def may_end(self, node):
+        """Whether it may close connections, or refuse them."""
+        return self.side(node) is None or node in self.leaving
+
+    def change(self, actors, sides, act=lambda: None):
+        """Breaks something, or mends it, while no client is just choosing where to go."""
+        with self.lock:
+            self._sides |= sides
+            self.changed_at = time.monotonic()
+            for actor in actors:
+                actor.on_change()
+            act()
 
 
 class Journey:
@@ -18,8 +52,8 @@ class Journey:
         publishers = [Publisher(f"p-{node.name}", seed, world, home=node) for node in nodes]
         publishers += [Publisher(f"p-moves{version}", seed, world, version=version, stay=0.7) for version in (4, 5)]
         self._publishers = publishers
-        kinds = {
-            "stays": {},
+        # One stays at each node: a node that others have lost is kept messages for if it had a subscriber of the filter then.
+        kinds = {f"stays-{node.name}": {"home": node} for node in nodes} | {
             "hasty": {"stay": 0.15},
             "moves": {"stay": 0.4},
             "moves5": {"stay": 0.4, "version": 5},

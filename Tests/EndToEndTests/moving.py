@@ -16,7 +16,6 @@ cluster has settled, and excused from 2 and 3 until then, never from 1.
 
 import bisect
 import contextlib
-import threading
 import time
 
 from dunlin import PATIENCE
@@ -27,44 +26,10 @@ from wire import DISCONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, p
 FENCE = 65_535
 
 # After the first SUBACK on a connection it takes a moment until the node before knows that the session is no longer its own.
-MOVE_SECONDS = 0.2
+MOVE_SECONDS = 0.5
 
 # A publisher is answered after 5 s when a node that is to have its message is silent.
 ANSWER_SECONDS = 5 + PATIENCE
-
-
-class World:
-    """The nodes, and which of them reach each other."""
-
-    def __init__(self, nodes):
-        self.nodes = nodes
-        self.is_over = threading.Event()
-        self.lock = threading.Lock()
-        self._sides = dict.fromkeys(nodes, 0)
-        # Nodes that are stopped in order: their clients go elsewhere, and nothing else changes for anybody.
-        self.leaving = set()
-        self.changed_at = float("-inf")
-
-    def side(self, node):
-        """Nodes on one side reach each other; a dead one is on none."""
-        return self._sides[node]
-
-    @property
-    def is_whole(self):
-        return set(self._sides.values()) == {0}
-
-    def may_end(self, node):
-        """Whether it may close connections, or refuse them."""
-        return self.side(node) is None or node in self.leaving
-
-    def change(self, actors, sides, act=lambda: None):
-        """Breaks something, or mends it, while no client is just choosing where to go."""
-        with self.lock:
-            self._sides |= sides
-            self.changed_at = time.monotonic()
-            for actor in actors:
-                actor.on_change()
-            act()
 
 
 class Traveller(Actor):
@@ -349,6 +314,9 @@ class Subscriber(Traveller):
 
     def _receive(self, flow, is_done, patience=float("inf")):
         """Until this is so, or nothing has come for so long."""
+        if self.is_in_doubt:
+            # It may be the other one of two sessions, whose packet identifiers mean other messages.
+            self._unreleased.clear()
         if not self._is_subscribed:
             flow.send(subscribe(self.FILTER, options=2, identifier=FENCE, version=self._version))
         self._arrive(flow)

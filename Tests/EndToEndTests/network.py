@@ -9,6 +9,9 @@ import shutil
 import subprocess
 
 _numbers = itertools.count(1)
+_libc = ctypes.CDLL(None, use_errno=True)
+# An Ethernet address that nobody has.
+NOBODY = "02:00:00:00:00:01"
 
 # Of <sched.h>.
 _CLONE_NEWNET = 0x4000_0000
@@ -48,6 +51,11 @@ def _ip(*arguments, script=None):
     subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, input=script)
 
 
+def _enter(namespace):
+    if _libc.setns(namespace.fileno(), 0) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
+
+
 class Host:
     """One namespace. What runs there is started with `prefix` in front of its command."""
 
@@ -61,6 +69,16 @@ class Host:
     def ip(self, *arguments):
         """`ip` on this host."""
         _ip("-n", self._namespace, *arguments)
+
+    @contextlib.contextmanager
+    def inside(self):
+        """Sockets that this thread makes meanwhile are on this host."""
+        with open("/proc/thread-self/ns/net") as outside, open(f"/run/netns/{self._namespace}") as inside:
+            _enter(inside)
+            try:
+                yield
+            finally:
+                _enter(outside)
 
     def write_names(self, **names):
         """What the host finds when it looks a name up: name=[address, …], `_` for a dot."""
@@ -82,6 +100,8 @@ class Network:
         self._switch = f"{stem}-switch"
         self._namespaces = [f"{stem}-{number}" for number in range(1, count + 1)]
         self.hosts = [Host(namespace, number + 1) for number, namespace in enumerate(self._namespaces)]
+        # Pairs of sender and receiver.
+        self._cuts = []
         _ip("netns", "add", self._switch)
         for number in range(count):
             self._batch(f"link add br{number} type bridge stp_state 0 forward_delay 0", f"link set br{number} up")
@@ -106,8 +126,20 @@ class Network:
     def isolate(self, host):
         self.partition([other for other in self.hosts if other is not host], [host])
 
+    def cut_one_way(self, sender, receiver):
+        """What the sender has for the receiver gets lost without a word; the other way all goes on."""
+        sender.ip("neigh", "replace", receiver.address, "lladdr", NOBODY, "dev", "eth0", "nud", "permanent")
+        self._cuts.append((sender, receiver))
+
+    def cut(self, first, second):
+        self.cut_one_way(first, second)
+        self.cut_one_way(second, first)
+
     def heal(self):
         self.partition(self.hosts)
+        for sender, receiver in self._cuts:
+            sender.ip("neigh", "del", receiver.address, "dev", "eth0")
+        self._cuts = []
 
     def stop(self):
         for host in self.hosts:

@@ -218,8 +218,8 @@ def test_every_field_is_documented_and_every_documented_field_is_there(cluster, 
     assert table_after(page, "With `--json`:") == fields
     links = answer["links"]
     assert table_after(page, "Of a table,") == set(links["own_table"]) == set(links["peers"][0]["table"])
-    # The two are linked, so there is no reason for anything else.
-    assert table_after(page, "Of a peer,") == set(links["peers"][0]) | {"reason"}
+    # The two are linked and directly, so there is no reason for anything else.
+    assert table_after(page, "Of a peer,") == set(links["peers"][0]) | {"reason", "via", "incoming_via"}
     counters = set(links["peers"][0]["counters"]) | set(links["peers"][0]["dropped"])
     assert table_after(page, "In `links.peers[].counters`") == counters
     topics = (ROOT / "docs/monitoring.md").read_text()

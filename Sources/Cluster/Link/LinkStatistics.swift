@@ -19,6 +19,11 @@ package struct LinkStatistics: Hashable, Sendable {
     package var age = TimeAmount.zero
     /// The smoothed round trip of the link out; nil where it is not open, or the system does not tell.
     package var roundTripMicroseconds: Int?
+    /// The members that carry the link out and the link in, where the two nodes cannot reach each other, and why this one
+    /// cannot, in words.
+    package var via: String?
+    package var incomingVia: String?
+    package var directFailure: String?
     /// Whether the link out and the link in are open.
     package var isUp = false
     package var isIncomingUp = false

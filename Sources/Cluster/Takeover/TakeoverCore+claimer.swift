@@ -66,6 +66,7 @@ extension TakeoverCore {
         from peer: String,
         now: NIODeadline
     ) -> [Action] {
+        self.onLateAnswer(number, from: peer)
         guard self.claims[number]?.awaited.remove(peer) != nil else { return [] }
         switch verdict {
         case .none: break
@@ -73,6 +74,14 @@ extension TakeoverCore {
         case .notAuthorized: self.refuse(number, .notAuthorized)
         }
         return self.finishIfDone(number, now: now)
+    }
+
+    /// - Returns: the client of a claim that did not wait for this node any longer.
+    @discardableResult
+    mutating func onLateAnswer(_ number: UInt64, from peer: String) -> String? {
+        guard self.late[number]?.awaited.remove(peer) != nil, let late = self.late[number] else { return nil }
+        if late.awaited.isEmpty { self.late[number] = nil }
+        return late.clientID
     }
 
     private mutating func refuse(_ number: UInt64, _ refusal: Refusal) {
@@ -94,7 +103,11 @@ extension TakeoverCore {
             arrival.subscriptions.readableBytes + part.readableBytes <= Self.subscriptionBytesMax
         else {
             // It was not waited for any longer.
-            return isLast ? [self.end(.cancelled(claim: number), to: peer, now: now)] : []
+            guard isLast else { return [] }
+            let compare = self.onLateAnswer(number, from: peer).map { clientID in
+                Action.compare(HeldSession(clientID: clientID, epoch: epoch), peer: peer)
+            }
+            return [self.end(.cancelled(claim: number), to: peer, now: now)] + (compare.map { [$0] } ?? [])
         }
         arrival.subscriptions.writeImmutableBuffer(part)
         arrival.deadline = now + self.settings.partTimeout
@@ -165,7 +178,10 @@ extension TakeoverCore {
     mutating func onTime(_ number: UInt64, _ now: NIODeadline) -> [Action] {
         guard let claim = self.claims[number] else { return [] }
         var actions: [Action] = []
-        if claim.deadline <= now { self.claims[number]?.awaited = [] }
+        if claim.deadline <= now, !claim.awaited.isEmpty {
+            self.late[number] = LateClaim(clientID: claim.message.clientID, awaited: claim.awaited)
+            self.claims[number]?.awaited = []
+        }
         for giver in claim.arrivals.keys.sorted() {
             guard let arrival = claim.arrivals[giver], !arrival.isDone, arrival.deadline <= now else { continue }
             if arrival.isWhole {

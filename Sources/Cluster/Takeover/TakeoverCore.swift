@@ -18,12 +18,13 @@ package struct TakeoverCore: Sendable {
     package struct Settings: Hashable, Sendable {
         /// How long a claimer waits for linked nodes that do not answer.
         package var answerTimeout = TimeAmount.seconds(1)
-        /// How long marks are waited for.
-        package var markTimeout = TimeAmount.seconds(1)
-        /// How long a claimer waits for the next part of a session.
-        package var partTimeout = TimeAmount.seconds(5)
+        /// How long marks are waited for. Long, as what a node sends before its mark is lost without it; a node that is dead is
+        /// declared so before.
+        package var markTimeout = TimeAmount.seconds(5)
+        /// How long a claimer waits for the next part of a session, marks that the giver waits for included.
+        package var partTimeout = TimeAmount.seconds(10)
         /// How long a giver keeps a session that it hears nothing about from a node that is alive.
-        package var giveTimeout = TimeAmount.seconds(60)
+        package var giveTimeout = TimeAmount.seconds(15)
         /// How long a node that gives its sessions away waits for one of them to be claimed.
         package var offerTimeout = TimeAmount.seconds(3)
 
@@ -149,13 +150,22 @@ package struct TakeoverCore: Sendable {
     private var told: Set<String> = []
     /// What peers have told of before there was a link to them to claim it by.
     var untried: [String: [HeldSession]] = [:]
-    private var lastNumber: UInt64 = 0
+    private var lastNumber: UInt64
+    /// Nodes that have not answered in time, by claim: what they have is to be claimed for the session that goes on here.
+    var late: [UInt64: LateClaim] = [:]
     /// What this node gives away; nil unless it is about to end.
     var offers: Offers?
 
-    package init(name: String, settings: Settings = Settings()) {
+    struct LateClaim: Sendable {
+        let clientID: String
+        var awaited: Set<String>
+    }
+
+    /// - Parameter epoch: of this life of the node, so that its numbers are not those of an earlier one.
+    package init(name: String, epoch: UInt64, settings: Settings = Settings()) {
         self.name = name
         self.settings = settings
+        self.lastNumber = epoch << 16
     }
 
     /// Sessions that are on their way.
@@ -221,13 +231,19 @@ package struct TakeoverCore: Sendable {
                 actions += self.captureIfMarked(key)
             }
         }
+        for number in self.late.keys { self.onLateAnswer(number, from: peer) }
         for number in self.claims.keys.sorted() {
             self.claims[number]?.held.removeAll { $0.from == peer }
             self.claims[number]?.awaited.remove(peer)
             if let arrival = self.claims[number]?.arrivals[peer], !arrival.isWhole {
-                // Its owner died with it, or so it seems.
-                actions += self.drop(number, peer)
+                // If it lives it is to keep what it has, and tell of it.
                 self.endings.note(.cancelled(claim: number), to: peer, until: now + self.settings.giveTimeout)
+                if arrival.awaitedMarks == nil {
+                    actions += self.drop(number, peer)
+                } else {
+                    // Its giver died with the rest of it. What has come since is the session's, and nobody else has it.
+                    self.claims[number]?.arrivals[peer]?.isWhole = true
+                }
             }
             for giver in self.claims[number].map({ $0.arrivals.keys.sorted() }) ?? [] {
                 self.claims[number]?.arrivals[giver]?.awaitedMarks?.remove(peer)

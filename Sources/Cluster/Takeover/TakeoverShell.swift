@@ -19,6 +19,7 @@ final class TakeoverShell {
         var tableSequence: UInt64
     }
 
+    private static let timerDistance = TimeAmount.milliseconds(100)
     private static let retryDelay = TimeAmount.milliseconds(2)
 
     private var core: TakeoverCore
@@ -36,7 +37,7 @@ final class TakeoverShell {
     private var arriving: [Move: ArrivingSession] = [:]
     /// Who waits for the sessions to be given away.
     private var onOffersOver: EventLoopPromise<Void>?
-    private var timer: (task: Scheduled<Void>, deadline: NIODeadline)?
+    private var isTimerArmed = false
 
     init(
         name: String,
@@ -45,7 +46,7 @@ final class TakeoverShell {
         logger: Logger,
         whenNoted: @escaping (@escaping @Sendable () -> Void) -> Void
     ) {
-        self.core = TakeoverCore(name: name)
+        self.core = TakeoverCore(name: name, epoch: hub.configuration.epoch)
         self.broker = broker
         self.loop = broker.linkLoop
         self.hub = hub
@@ -312,16 +313,13 @@ final class TakeoverShell {
     // MARK: Time
 
     private func setTimer() {
-        let deadline = self.core.nextDeadline
-        guard deadline != self.timer?.deadline else { return }
-        self.timer?.task.cancel()
-        self.timer = deadline.map { deadline in
-            let bound = NIOLoopBound(self, eventLoop: self.loop)
-            let task = self.loop.scheduleTask(deadline: deadline) {
-                bound.value.timer = nil
-                bound.value.carryOut(bound.value.core.onTime(bound.eventLoop.now))
-            }
-            return (task, deadline)
+        guard !self.isTimerArmed, let deadline = self.core.nextDeadline else { return }
+        self.isTimerArmed = true
+        let bound = NIOLoopBound(self, eventLoop: self.loop)
+        // To ask for the next one after each message would be dear where many sessions move.
+        self.loop.scheduleTask(deadline: min(deadline, self.loop.now + Self.timerDistance)) {
+            bound.value.isTimerArmed = false
+            bound.value.carryOut(bound.value.core.onTime(bound.eventLoop.now))
         }
     }
 }

@@ -27,7 +27,7 @@ package struct GossipProfile: Sendable, Equatable {
     package var retransmitMultiplier: Int
     /// The deadline of a stream.
     package var streamTimeout: TimeAmount
-    /// The time between two attempts to reach a member that was lost.
+    /// The time between two attempts to reach members that were lost, in rings of up to 32 members.
     package var reconnectInterval: TimeAmount
 
     /// Up to this many members every broadcast goes to all of them, the first time at once: the random choice of a
@@ -54,7 +54,7 @@ package struct GossipProfile: Sendable, Equatable {
         suspicionMaxMultiplier: 4,
         retransmitMultiplier: 4,
         streamTimeout: .seconds(5),
-        reconnectInterval: .seconds(2)
+        reconnectInterval: .seconds(1)
     )
 
     /// Sites far apart, links that lose packets.

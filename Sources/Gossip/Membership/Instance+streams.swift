@@ -151,20 +151,20 @@ extension Instance {
         self.open(.antiEntropy, to: peer.address, self.table(isJoin: false))
     }
 
-    /// Tries one of the lost members: it may have been cut off and never have died. There is no end to that, as the
-    /// other half of a torn ring does not come back by itself.
+    /// Tries lost members: they may have been cut off and never have died. There is no end to that, and it does not slow
+    /// down, as the other half of a torn ring does not come back by itself.
     mutating func reconnectLost() {
-        var lost: [Peer] = []
-        if self.deadCount > 0 {
-            let inUse = Set(self.peers.values.filter(\.isActive).map(\.address))
-            lost = self.randomPeers(1) { $0.state == .dead && !inUse.contains($0.address) }
-        }
-        // What was lost long ago is no longer in a hurry.
-        let isOld = lost.first.map { self.now - $0.since > .minutes(5) } ?? false
-        let interval = self.profile.reconnectInterval.scaled(isOld ? 5 : 1)
-        self.nextReconnect = self.now + interval.scaled(.random(in: 0.75...1.25, using: &self.generator))
-        guard let peer = lost.first else { return }
-        self.reconnect(peer, attempt: 1)
+        // In large rings there are many who try.
+        let factor = max(1, Double(self.ringSize) / 32)
+        let interval = self.profile.reconnectInterval.scaled(factor * .random(in: 0.75...1.25, using: &self.generator))
+        self.nextReconnect = self.now + interval
+        guard self.deadCount > 0 else { return }
+        let inUse = Set(self.peers.values.filter(\.isActive).map(\.address))
+        func isTried(_ peer: Peer) -> Bool { peer.state == .dead && !inUse.contains(peer.address) }
+        // The one that was lost last is the likeliest to be back, whatever number of others never will be.
+        let latest = self.peers.values.filter(isTried).max { ($0.since, $0.name) < ($1.since, $1.name) }
+        let other = self.randomPeers(1) { isTried($0) && $0.name != latest?.name }.first
+        for peer in [latest, other].compactMap(\.self) { self.reconnect(peer, attempt: 1) }
     }
 
     private mutating func reconnect(_ peer: Peer, attempt: Int) {

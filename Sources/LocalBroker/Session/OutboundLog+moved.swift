@@ -3,9 +3,9 @@ import Protocol
 
 /// Messages that come from another node with their session.
 extension OutboundLog {
-    /// Hands out what the client does not have, or has not completed, in order.
+    /// Hands out what the client does not have, or has not completed, in order. Messages of QoS 0 stay behind.
     func forEachUnfinished(_ body: (Entry, UnsafeRawBufferPointer) -> Void) {
-        for entry in self.entries where entry.state != .done {
+        for entry in self.entries where entry.state != .done && entry.qos != .atMostOnce {
             self.withBytes(of: entry) { body(entry, $0) }
         }
     }

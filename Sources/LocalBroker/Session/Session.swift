@@ -163,6 +163,8 @@ final class Session {
     var isUnstored = false
     /// What the client has at another node is being fetched, while it is connected here.
     var isUniting = false
+    /// Its slot is another session's to have.
+    var isSlotFree = false
     /// Requests to hand over that came while the session was itself arriving.
     var heldHandOvers: [HandOver] = []
     /// The last publish that reached this session, and where its receiver stands, to join overlapping subscriptions.

@@ -358,7 +358,8 @@ extension Shard {
             )
             if session.state.storedNumber != 0 {
                 self.storeLastDelivery(of: session)
-            } else if session.phase == .arriving, self.shared.storage != nil {
+            } else if session.phase == .arriving, session.crossing == nil, self.shared.storage != nil {
+                // Of one that comes from another node that one has it too, until it is stored here.
                 self.journal.arriving.insert(session.slot)
             }
         }

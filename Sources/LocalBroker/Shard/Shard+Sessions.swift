@@ -141,14 +141,14 @@ extension Shard {
         _ onTaken: (@Sendable () -> Void)?
     ) {
         session.phase = .present
-        session.state.absence = nil
         self.shared.directory.settle(session.clientID, owner: session.owner)
         if connection.isOpen {
+            session.state.absence = nil
             self.attach(connection, to: session, request, isPresent: isPresent)
         } else {
             session.state.expirySeconds = request.expirySeconds
             session.state.userName = request.userName.map { UserName($0) }
-            self.onDisconnected(session, will: nil)
+            self.keepAway(session)
             self.storeEarly(session)
         }
         self.onArrivalStored(session)
@@ -287,9 +287,12 @@ extension Shard {
     }
 
     func forget(_ session: Session) {
-        self.slots[Int(session.slot)] = nil
-        // Routes of what is being fetched for it may still come to name the slot.
-        if !session.isUniting { self.freeSlots.append(session.slot) }
+        if self.slots[Int(session.slot)] === session { self.slots[Int(session.slot)] = nil }
+        // Routes of what is being fetched for it may still come to name the slot; it is forgotten once more after that.
+        if !session.isUniting, !session.isSlotFree {
+            session.isSlotFree = true
+            self.freeSlots.append(session.slot)
+        }
         self.leavingSessions[session.owner.token] = nil
         if self.sessions[session.clientID] === session { self.sessions[session.clientID] = nil }
         // Who asked for it between its end and now gets nothing.

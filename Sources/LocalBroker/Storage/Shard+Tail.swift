@@ -105,7 +105,7 @@ extension Shard {
     func readWholeTail(of session: Session, _ done: @escaping () -> Void) {
         guard session.state.log.tail.count > 0 else { return done() }
         let mailbox = self.shared.mailboxes[self.index]
-        let bound = NIOLoopBound((session: session, done: done), eventLoop: self.eventLoop)
+        let bound = NIOLoopBound((session: session, crossing: session.crossing, done: done), eventLoop: self.eventLoop)
         self.read(
             TailRead(
                 session: session.state.storedNumber,
@@ -115,7 +115,9 @@ extension Shard {
             ) { page in
                 mailbox.post(
                     .command { shard in
-                        let (session, done) = bound.value
+                        let (session, crossing, done) = bound.value
+                        // It may be staying after all.
+                        guard session.crossing === crossing else { return }
                         for message in page {
                             session.state.log.removeFromTail(message.delivery)
                             shard.append(message, to: session)

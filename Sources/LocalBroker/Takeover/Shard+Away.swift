@@ -47,14 +47,14 @@ extension Shard {
 
     /// Keeps a session that has moved, or was to, for as long as is left to it.
     func keepAway(_ session: Session) {
-        guard let absence = session.state.absence else { return self.onDisconnected(session, will: nil) }
-        session.state.absence = nil
-        session.disconnects += 1
-        let left = absence.endsAt.map { max($0, self.nowMilliseconds) - self.nowMilliseconds }
-        let passed = left.map {
-            UInt64(session.state.expirySeconds) * 1_000 - min($0, UInt64(session.state.expirySeconds) * 1_000)
+        guard let absence = session.state.absence.take(), session.state.expirySeconds > 0 else {
+            return self.onDisconnected(session, will: nil)
         }
-        self.storeSession(session, disconnectedAt: self.nowMilliseconds - (passed ?? 0))
+        session.connection = nil
+        session.disconnects += 1
+        let expiry = UInt64(session.state.expirySeconds) * 1_000
+        let left = absence.endsAt.map { min(max($0, self.nowMilliseconds) - self.nowMilliseconds, expiry) } ?? expiry
+        self.storeSession(session, disconnectedAt: self.nowMilliseconds - min(expiry - left, self.nowMilliseconds))
         if let will = absence.will {
             session.delayedWill = will
             session.willDueSeconds = self.second(ofTime: absence.willDueAt)

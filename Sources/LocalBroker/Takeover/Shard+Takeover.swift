@@ -131,7 +131,7 @@ extension Shard {
         self.beginTick()
         session.crossing = nil
         session.phase = .present
-        session.state.log.appendWaiting(of: tail)
+        self.appendEarly(tail, to: session)
         self.keepAway(session)
         self.storeEarly(session)
         self.goOn(withHeldHandOversOf: session)
@@ -182,9 +182,10 @@ extension Shard {
     func abandon(_ session: Session) {
         session.phase = .departing
         let from = session.subscriberID
-        self.onArrivalStored(session)
-        self.retire(session, session.state.subscriptions.keys.map { .unsubscribe(filter: $0.bytes, from) }) {
-            self.forget($0)
+        self.retire(session, session.state.subscriptions.keys.map { .unsubscribe(filter: $0.bytes, from) }) { session in
+            // What came for its groups is nobody else's yet.
+            self.redistribute(session)
+            self.forget(session)
         }
     }
 
@@ -309,10 +310,11 @@ extension Shard {
     /// What another node had of a session is here, or it had nothing.
     fileprivate func onUnited(_ session: Session, _ reply: ClaimReply) {
         guard session.phase == .present, self.slots[Int(session.slot)] === session else {
-            // It has ended meanwhile, and the other node keeps what it has.
+            // It has ended meanwhile, and with it what the other node had.
             let from = session.subscriberID
             session.wasSubscribed = true
             let filters = reply.states.flatMap(\.subscriptions.keys)
+            reply.onTaken()
             return self.retire(session, filters.map { .unsubscribe(filter: $0.bytes, from) }) { session in
                 session.isUniting = false
                 self.forget(session)

@@ -70,7 +70,8 @@ extension CheckQuestion.Answer {
         let findings = withoutLinks + check.findings
         let tallies = check.tallies
         self.node = node
-        self.isEqual = findings.isEmpty
+        // Of a node that has just stopped there is not even its own report.
+        self.isEqual = findings.isEmpty && tallies.members.good > 0
         self.members = CheckQuestion.Tally(tallies.members, andBad: withoutLinks.count)
         self.links = CheckQuestion.Tally(tallies.links)
         self.tables = CheckQuestion.Tally(tallies.replicas)

@@ -163,11 +163,14 @@ final class VirtualNetwork {
     private var channels: [VirtualChannel] = []
     private let delayMaxMilliseconds: Double
     private let windowBytes: Int
+    /// What clients say is heard before what nodes say to each other.
+    private let areClientsNear: Bool
 
     init(time: VirtualTime, seed: UInt64) {
         self.time = time
         self.generator = SeededGenerator(seed: seed)
         self.delayMaxMilliseconds = [0.2, 2, 10, 30][Int.random(in: 0..<4, using: &self.generator)]
+        self.areClientsNear = Bool.random(using: &self.generator)
         self.windowBytes = [512, 4 << 10, 64 << 10][Int.random(in: 0..<3, using: &self.generator)]
     }
 
@@ -329,7 +332,8 @@ final class VirtualNetwork {
         _ source: VirtualChannel,
         _ target: VirtualChannel
     ) -> VirtualWay {
-        let most = Double.random(in: 0.1...self.delayMaxMilliseconds, using: &self.generator)
+        var most = Double.random(in: 0.1...self.delayMaxMilliseconds, using: &self.generator)
+        if case .node = from, case .node = to {} else if self.areClientsNear { most = min(most, 0.1) }
         let way = VirtualWay(
             from: from,
             to: to,

@@ -9,7 +9,7 @@ struct OfferTests {
     private let now = NIODeadline.uptimeNanoseconds(1_000_000_000)
 
     private func core(linked peers: [String]) -> TakeoverCore {
-        var core = TakeoverCore(name: "a")
+        var core = TakeoverCore(name: "a", epoch: 0)
         for peer in peers { _ = core.onLinkUp(peer, now: self.now) }
         return core
     }

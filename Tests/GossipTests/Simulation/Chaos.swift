@@ -134,7 +134,7 @@ final class Chaos {
                 ("names to probe", instance.probeList.names.count, instance.peers.count),
                 ("broadcasts", instance.queue.count, 2 * names),
                 // One for each probe, and of exchanges what their deadline and their distance let be open.
-                ("streams", instance.streams.count, instance.probes.count + instance.seeds.count + 12),
+                ("streams", instance.streams.count, instance.probes.count + instance.seeds.count + 18),
                 ("open streams", life.node.openStreams.count, instance.streams.count),
             ]
             for (what, count, most) in bounds where count > most {

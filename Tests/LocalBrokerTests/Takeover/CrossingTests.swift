@@ -97,6 +97,43 @@ struct CrossingTests {
         }
     }
 
+    @Test(
+        "A session that stays after all has what came meanwhile behind what waits in the storage, once",
+        arguments: [false, true]
+    )
+    func staysWithTail(isCaptured: Bool) async throws {
+        let configuration = BrokerConfiguration.test {
+            $0.storage = .custom(MemoryStorage())
+            $0.queueMemoryBytes = 1024
+        }
+        try await TestBroker.run(configuration) { broker async throws in
+            let client = try await broker.connect("s", keeps: true)
+            try await client.subscribe("t")
+            try await client.disconnect()
+            let publisher = try await broker.connect("p")
+            for number in 0..<200 { try await publisher.publish("t", "\(number)") }
+            let departure = try #require(try await self.fence("s", at: broker))
+            try await departure.run { $0.mark(nil) }
+            for number in 200..<220 { try await publisher.publish("t", "\(number)") }
+            if isCaptured {
+                let image = try await departure.capture()
+                #expect(self.payloads(image) == (0..<200).map(String.init))
+            } else {
+                // What is still to be read is not to come behind what is added now.
+                try await departure.run { departure in
+                    departure.capture { _ in Issue.record("captured after it was taken back") }
+                    departure.takeBack()
+                }
+            }
+            if isCaptured { try await departure.run { $0.takeBack() } }
+            for number in 220..<240 { try await publisher.publish("t", "\(number)") }
+            let (again, answer) = try await broker.connected(.test("s", keeps: true))
+            #expect(answer.sessionPresent)
+            for number in 0..<240 { try await again.expectMessage("t", "\(number)") }
+            try await again.expectNothing()
+        }
+    }
+
     @Test("A session that another node has is gone: its routes, its place, and what is stored of it")
     func forgets() async throws {
         try await TestBroker.run { broker in

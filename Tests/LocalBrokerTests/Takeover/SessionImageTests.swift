@@ -148,6 +148,19 @@ struct SessionImageTests {
         #expect(try moved(Absence(endsAt: 9_000, will: nil, willDueAt: 0))?.endsAt == 77_000)
     }
 
+    @Test("Messages of QoS 0 that wait stay behind, and the others go")
+    func atMostOnce() throws {
+        var state = self.state()
+        let before = self.messages(state)
+        withMessage(topic: "a/b", payload: "qos 0", qos: .atMostOnce) {
+            state.log.append($0, qos: .atMostOnce, retain: false, subscriptionIdentifier: 0)
+        }
+        let image = SessionImage.encode(state, nowMilliseconds: 5)
+        let subscribed = try self.subscribed(state)
+        let decoded = try #require(SessionImage.decode(image, subscribed: subscribed, nowMilliseconds: 5))
+        #expect(self.messages(decoded).map(\.payload) == before.map(\.payload))
+    }
+
     @Test("Bytes that are cut or corrupted are no session, or one that can be used")
     func fuzz() throws {
         var state = self.state()

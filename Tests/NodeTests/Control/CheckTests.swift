@@ -96,6 +96,12 @@ struct CheckTests {
         #expect(answer.differences.map(\.message).joined().contains("link-port is off"))
     }
 
+    @Test("where nobody said anything nothing is known to be equal")
+    func nobody() {
+        let answer = CheckQuestion.Answer(node: "n1", ClusterCheck(), members: [])
+        #expect(!answer.isEqual && !answer.text.contains("Nothing differs"))
+    }
+
     @Test("of very many differences the first are told, and how many there are")
     func many() {
         let answer = Self.answer { report in

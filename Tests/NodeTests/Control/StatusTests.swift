@@ -203,6 +203,26 @@ struct StatusTests {
         #expect(answer.links?.text == expected)
     }
 
+    @Test("links: who carries one is said, and why it is not direct")
+    func relayedLinks() throws {
+        let answer = Self.answer { _, _, cluster in
+            var out = Self.link("n2", .connected)
+            (out.isUp, out.via, out.directFailure) = (true, "n3", "no connection in time")
+            var back = Self.link("n4", .connected)
+            (back.isUp, back.incomingVia) = (true, "n3")
+            cluster.links = [out, back]
+        }
+        let text = try #require(answer.links?.text)
+        #expect(text.contains("  n2: is reached through n3, not directly: no connection in time\n"))
+        #expect(text.contains("  n4: reaches this node through n3\n"))
+        let links = try #require(try Self.json(answer)["links"] as? [String: Any])
+        let peers = try #require(links["peers"] as? [[String: Any]])
+        #expect(peers.map { $0["state"] as? String } == ["connected", "connected"])
+        #expect(peers.map { $0["via"] as? String } == ["n3", nil])
+        #expect(peers.map { $0["incoming_via"] as? String } == [nil, "n3"])
+        #expect(peers.map { $0["reason"] as? String } == ["no connection in time", nil])
+    }
+
     @Test("a node that takes no links is told from one that cannot be reached, and an agent of Serf from a node")
     func unlinked() {
         let node = ["role": "dunlin"]

@@ -2,7 +2,7 @@ package import NIOCore
 
 /// When to connect to a peer, and what a failure proves.
 ///
-/// A link that breaks is opened again at once; if that fails, after 50 ms, then twice as long each time up to a second,
+/// A link that breaks is opened again at once; if that fails, after 50 ms, then twice as long each time up to half a second,
 /// with jitter, for as long as the member is alive. Time and randomness are handed in.
 package struct LinkConnector: Hashable, Sendable {
     /// How an attempt or a connection ended.
@@ -26,7 +26,7 @@ package struct LinkConnector: Hashable, Sendable {
     }
 
     package static let backoffMin = TimeAmount.milliseconds(50)
-    package static let backoffMax = TimeAmount.seconds(1)
+    package static let backoffMax = TimeAmount.milliseconds(500)
 
     private var failures = 0
     /// Whether this boot epoch of the peer has been spoken to and has not said goodbye: only then does a refused connection prove a death,
@@ -36,9 +36,17 @@ package struct LinkConnector: Hashable, Sendable {
     package init() {}
 
     /// The hello was accepted.
-    package mutating func onUp() {
+    ///
+    /// - Parameter isDirect: without another member between; what is refused later on the direct way proves something only then.
+    package mutating func onUp(isDirect: Bool) {
         self.failures = 0
-        self.wasUp = true
+        if isDirect { self.wasUp = true }
+    }
+
+    /// How long to wait before the direct connection is tried again while another member carries the link.
+    package static func relayedRetry(using generator: inout some RandomNumberGenerator) -> TimeAmount {
+        let most = Self.backoffMax.nanoseconds
+        return .nanoseconds(.random(in: most / 2...most, using: &generator))
     }
 
     /// The attempt or the connection has ended.

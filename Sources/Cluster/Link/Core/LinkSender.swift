@@ -151,14 +151,14 @@ package struct LinkSender: Sendable {
         self.dropAboveHighWater()
     }
 
-    /// Adds a control message behind all that was taken in before. It has no bound of its own: there are as many of them as
-    /// sessions on the move.
+    /// Adds a control message behind all that was taken in before. It has no bound of its own, as there are as many of them as
+    /// sessions on the move, and takes nothing of that of messages.
     package mutating func enqueue(control body: ByteBuffer) {
         self.append(RecordBatch(control: body))
     }
 
     private mutating func append(_ content: RecordBatch) {
-        self.bytes += content.records.readableBytes
+        if !content.isControl { self.bytes += content.records.readableBytes }
         self.messages += content.count
         if content.sequenced == 0 { self.droppableMessages += content.count }
         let first = content.sequenced > 0 ? self.nextSequence : 0
@@ -214,7 +214,7 @@ package struct LinkSender: Sendable {
     }
 
     private mutating func release(_ batch: Batch) {
-        self.bytes -= batch.bytes
+        if !batch.content.isControl { self.bytes -= batch.bytes }
         self.messages -= batch.content.count
         if batch.content.sequenced == 0 {
             self.droppableMessages -= batch.content.count
@@ -317,7 +317,6 @@ package struct LinkSender: Sendable {
             if batch.content.sequenced > 0 {
                 if batch.content.isControl {
                     // What was under way between the two is over; only its number counts.
-                    self.bytes += RecordBatch.voidControl.readableBytes - batch.bytes
                     batch.content = RecordBatch(control: RecordBatch.voidControl)
                 }
                 self.unsent.append(batch)

@@ -21,6 +21,8 @@ extension LinkFrame {
         case .control: LinkFrameType.control.rawValue
         case .checkRequest: LinkFrameType.checkRequest.rawValue
         case .checkReport: LinkFrameType.checkReport.rawValue
+        case .relay: LinkFrameType.relay.rawValue
+        case .relayAnswer: LinkFrameType.relayAnswer.rawValue
         case .skipped(let type): type
         }
     }
@@ -106,6 +108,10 @@ extension LinkFrame {
             body.writeLinkInteger(request)
         case .checkReport(let report):
             report.encode(into: &body)
+        case .relay(let call):
+            Self.encode(call, into: &body)
+        case .relayAnswer(let verdict):
+            body.writeInteger(verdict.rawValue)
         case .skipped:
             break
         }
@@ -122,6 +128,7 @@ extension LinkFrame {
         body.writeInteger(hello.stream)
         self.encode(name: hello.origin, into: &body)
         self.encode(name: hello.target, into: &body)
+        if let via = hello.via { self.encode(name: via, into: &body) }
     }
 
     private static func encode(_ answer: LinkHelloAnswer, into body: inout ByteBuffer) {
@@ -138,7 +145,7 @@ extension LinkFrame {
     }
 
     /// A name behind its length in one byte; names above 255 bytes do not pass the configuration.
-    private static func encode(name: String, into body: inout ByteBuffer) {
+    static func encode(name: String, into body: inout ByteBuffer) {
         let bytes = name.utf8.prefix(255)
         body.writeInteger(UInt8(bytes.count))
         body.writeBytes(bytes)

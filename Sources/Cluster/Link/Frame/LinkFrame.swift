@@ -18,6 +18,8 @@ package enum LinkFrameType: UInt8, CaseIterable, Sendable {
     case retainedRequest = 14
     case goodbye = 15
     case control = 16
+    case relay = 17
+    case relayAnswer = 18
     case checkRequest = 128
     case checkReport = 129
 
@@ -124,6 +126,9 @@ package enum LinkFrame: Hashable, Sendable {
     case snapshotRequest
     case retainedRequest(digests: [UInt64])
     case checkReport(CheckReport)
+    // Before a hello: to another member than the one that is meant, and its answer.
+    case relay(RelayCall)
+    case relayAnswer(RelayVerdict)
     // From either.
     case goodbye(LinkGoodbye)
     /// Of a later release; to be skipped.

@@ -35,14 +35,16 @@ package struct LinkFrameDecoder: Sendable {
         return span.byteCount - start >= Int(length) ? Int(length) : nil
     }
 
-    /// Whether what has arrived so far can be the beginning of a hello: a stranger need not be waited for.
+    /// Whether what has arrived so far can be the beginning of a hello, or of a call to a relay: a stranger need not be
+    /// waited for.
     package func canBeHello() throws(LinkError) -> Bool {
         let span = self.buffer.readableBytesSpan
         var offset = 0
         guard try LinkInteger.read(span, at: &offset, bytesMax: 5) != nil else { return true }
-        for byte in [LinkFrameType.hello.rawValue, 0x44, 0x4E, 0x4C, 0x4B] {
+        let types = [LinkFrameType.hello.rawValue, LinkFrameType.relay.rawValue]
+        for bytes in [types, [0x44], [0x4E], [0x4C], [0x4B]] {
             guard offset < span.byteCount else { return true }
-            guard span.unsafeLoad(fromByteOffset: offset, as: UInt8.self) == byte else { return false }
+            guard bytes.contains(span.unsafeLoad(fromByteOffset: offset, as: UInt8.self)) else { return false }
             offset += 1
         }
         return true
@@ -130,6 +132,10 @@ package struct LinkFrameDecoder: Sendable {
             return .checkRequest(try reader.linkInteger())
         case .checkReport:
             return .checkReport(try CheckReport(&reader))
+        case .relay:
+            return .relay(try self.relay(&reader))
+        case .relayAnswer:
+            return .relayAnswer(try self.relayAnswer(&reader))
         }
     }
 
@@ -146,6 +152,7 @@ package struct LinkFrameDecoder: Sendable {
         let stream = try reader.integer(as: UInt64.self)
         let origin = try reader.name()
         let target = try reader.name()
+        let via = reader.remaining > 0 ? try reader.name() : nil
         // A later version may say more; what it adds is not ours to judge.
         _ = reader.rest()
         return LinkHello(
@@ -157,7 +164,8 @@ package struct LinkFrameDecoder: Sendable {
             originEpoch: originEpoch,
             target: target,
             targetEpoch: targetEpoch,
-            stream: stream
+            stream: stream,
+            via: via
         )
     }
 

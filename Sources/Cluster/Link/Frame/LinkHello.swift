@@ -37,6 +37,8 @@ package struct LinkHello: Hashable, Sendable {
     package var targetEpoch: UInt64
     /// Numbers the opener's sequence spaces towards this target: a higher one starts anew at sequence 1.
     package var stream: UInt64
+    /// The member that carries the link, as its opener cannot reach the target; nil where it is direct.
+    package var via: String?
 
     package init(
         versionMin: UInt8 = LinkProtocol.versionMin,
@@ -47,7 +49,8 @@ package struct LinkHello: Hashable, Sendable {
         originEpoch: UInt64,
         target: String,
         targetEpoch: UInt64,
-        stream: UInt64
+        stream: UInt64,
+        via: String? = nil
     ) {
         self.versionMin = versionMin
         self.versionMax = versionMax
@@ -58,6 +61,7 @@ package struct LinkHello: Hashable, Sendable {
         self.target = target
         self.targetEpoch = targetEpoch
         self.stream = stream
+        self.via = via
     }
 
     /// The highest version both sides speak, or `nil` if there is none.

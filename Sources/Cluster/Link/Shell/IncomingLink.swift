@@ -6,7 +6,7 @@ package import NIOCore
 ///
 /// Owned by the link loop. Decompressing and taking in is done in bounded portions; while some of the input is left, the
 /// socket is not read.
-package final class IncomingLink: ChannelDuplexHandler {
+package final class IncomingLink: ChannelDuplexHandler, RemovableChannelHandler {
     package typealias InboundIn = ByteBuffer
     package typealias OutboundIn = ByteBuffer
     package typealias OutboundOut = ByteBuffer
@@ -18,6 +18,8 @@ package final class IncomingLink: ChannelDuplexHandler {
     let number: UInt64
     private let source: StrangerLimit.Source
     private var peer: LinkPeer?
+    /// The member that carries the link; nil where it is direct.
+    private(set) var via: String?
     private var decoder: LinkFrameDecoder
     private var decompressor: ZstdDecompressor?
     /// What has arrived and is not yet decompressed.
@@ -154,6 +156,7 @@ package final class IncomingLink: ChannelDuplexHandler {
 
     private func onFrame(_ frame: LinkFrame) throws(LinkError) {
         guard let peer = self.peer else {
+            if case .relay(let call) = frame { return try self.onRelayCall(call) }
             guard case .hello(let hello) = frame else { throw LinkError(.notALink, "the first frame is no hello") }
             return try self.onHello(hello)
         }
@@ -192,7 +195,8 @@ package final class IncomingLink: ChannelDuplexHandler {
             throw LinkError(.goodbye, "\(reason)")
         case .skipped:
             break
-        case .hello, .helloAnswer, .acknowledgement, .snapshotRequest, .retainedRequest, .checkReport:
+        case .hello, .helloAnswer, .acknowledgement, .snapshotRequest, .retainedRequest, .checkReport, .relay,
+            .relayAnswer:
             throw LinkError(.unexpectedFrame, "type \(frame.type) from an opener")
         }
     }
@@ -247,9 +251,20 @@ package final class IncomingLink: ChannelDuplexHandler {
         self.send(.helloAnswer(answer))
         guard let peer else { throw LinkError(answer.verdict.failure, "\(hello.origin): \(answer.verdict)") }
         self.peer = peer
+        self.via = hello.via
         self.hub.onIdentified(self.source)
         self.decoder.frameBytesMax = self.hub.configuration.frameBytesMax
         if answer.compression == .zstd { self.decompressor = try ZstdDecompressor() }
+    }
+
+    /// The opener means another member: from here on the connection is no link of this node's.
+    private func onRelayCall(_ call: RelayCall) throws(LinkError) {
+        guard self.input.readableBytes == 0, self.decoder.buffer.readableBytes == 0, let context = self.context else {
+            throw LinkError(.unexpectedFrame, "the opener did not wait for the answer")
+        }
+        self.onClosed()
+        self.hub.relay(call, from: context.channel)
+        context.pipeline.syncOperations.removeHandler(context: context, promise: nil)
     }
 
     private func onHeartbeat(_ beat: LinkHeartbeat, from peer: LinkPeer) throws(LinkError) {

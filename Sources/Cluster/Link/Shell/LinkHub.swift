@@ -40,7 +40,9 @@ package final class LinkHub {
     /// Who waits for the first peers to be in step.
     var firstSync: EventLoopPromise<Bool>?
     var isFirstSyncOver = false
-    private var isStopping = false
+    private(set) var isStopping = false
+    /// Links of other members that this one carries.
+    var tunnels: [ObjectIdentifier: RelayTunnel] = [:]
     private var stopped: EventLoopPromise<Void>?
 
     private struct GonePeer {
@@ -156,6 +158,7 @@ package final class LinkHub {
         }
         self.stopped = nil
         for link in self.incoming.values { link.close(.stopping) }
+        self.closeTunnels { _ in true }
         for peer in self.peers.values { peer.host.detach() }
         for (name, peer) in self.gone { self.forgetForGood(name, peer) }
         self.peers = [:]
@@ -216,6 +219,7 @@ package final class LinkHub {
 
     private func forget(_ peer: LinkPeer) {
         self.peers[peer.name] = nil
+        self.endRelaying(with: peer.name)
         peer.incoming?.close(.superseded)
         self.releaseBarrier()
         let routes = peer.table.all.filter { ($0.interest ?? 0) & TableChange.keptBit != 0 }

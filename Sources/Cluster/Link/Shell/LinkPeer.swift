@@ -50,6 +50,7 @@ package final class LinkPeer {
         statistics.peer = self.name
         statistics.peerEpoch = self.epoch
         statistics.isIncomingUp = self.incoming != nil
+        statistics.incomingVia = self.incoming?.via
         statistics.tableSequence = self.table.sequence
         statistics.tableCount = self.table.count
         statistics.tableDigest = self.table.digest

@@ -14,7 +14,8 @@ import Darwin
 /// The way to the hello: the connection, and the handshake where this node has credentials.
 extension OutgoingLink {
     func connect() {
-        guard self.phase == .waiting else { return }
+        // A relayed link is one that waits for its connection.
+        guard self.phase == .waiting || self.via != nil, self.dialing == nil else { return }
         guard self.hub.credentials.isProtected || AddressRule.isPrivate(self.address) else {
             self.phase = .stopped
             self.failure = "its address \(self.address) is public: links there need a cluster key or certificates"
@@ -24,29 +25,42 @@ extension OutgoingLink {
             )
             return
         }
-        self.phase = .connecting
+        if self.phase == .waiting { self.phase = .connecting }
+        let handler = OutgoingLinkHandler(link: self, via: nil)
+        self.dialing = handler
         self.credentials = self.hub.credentials
-        let tls = self.opening?.context
-        let handler = OutgoingLinkHandler(link: self)
-        let bound = NIOLoopBound(handler, eventLoop: self.hub.loop)
-        self.hub.transport
-            .connect(to: self.address, timeout: self.hub.configuration.connectTimeout) { channel in
-                if let tls {
-                    let handler = try NIOSSLClientHandler(context: tls, serverHostname: nil)
-                    try channel.pipeline.syncOperations.addHandler(handler)
-                }
-                try channel.pipeline.syncOperations.addHandler(bound.value)
-            }
-            .assumeIsolated()
-            .whenFailure { [weak self] error in
-                guard let self, self.phase == .connecting else { return }
-                self.hub.failureCounts.count(.unreachable)
-                let ending: LinkConnector.Ending = Self.isRefusal(error) ? .connectionRefused : .other
-                self.onDown(ending, Self.reason(error), wasConnected: false)
-            }
+        let opening = self.opening
+        self.open(to: self.address) {
+            try Self.protection(opening) + [handler]
+        }.whenFailure { [weak self] error in
+            guard let self, self.dialing === handler else { return }
+            self.hub.failureCounts.count(.unreachable)
+            let ending: LinkConnector.Ending = Self.isRefusal(error) ? .connectionRefused : .other
+            self.onUnreached(ending, Self.reason(error))
+        }
+        self.callRelay(ifStill: handler)
     }
 
-    private static func reason(_ error: any Error) -> String {
+    /// What encrypts a connection, where there are credentials.
+    static func protection(_ opening: LinkCredentials.Opening?) throws -> [any ChannelHandler] {
+        guard let opening else { return [] }
+        return [try NIOSSLClientHandler(context: opening.context, serverHostname: nil)]
+    }
+
+    /// Opens a connection that goes through these handlers.
+    func open(
+        to address: SocketAddress,
+        _ handlers: @escaping () throws -> [any ChannelHandler]
+    ) -> EventLoopFuture<any Channel>.Isolated {
+        let bound = NIOLoopBound(handlers, eventLoop: self.hub.loop)
+        return self.hub.transport
+            .connect(to: address, timeout: self.hub.configuration.connectTimeout) { channel in
+                try channel.pipeline.syncOperations.addHandlers(bound.value())
+            }
+            .assumeIsolated()
+    }
+
+    static func reason(_ error: any Error) -> String {
         if let error = error as? IOError { return String(cString: strerror(error.errnoCode)).lowercased() }
         if case ChannelError.connectTimeout = error { return "no connection in time" }
         return "\(error)"
@@ -68,9 +82,10 @@ extension OutgoingLink {
         guard self.isPresent(handler), self.phase == .awaitingAnswer else { return }
         let openings = self.credentials.openings
         if LinkHandshakeFailure.isUnknownKey(error), self.keyChoice.onUnknown(of: openings.count) {
+            let isRelayed = self.via != nil
             self.forgetConnection()
-            self.phase = .waiting
-            return self.connect()
+            self.phase = self.dialing == nil ? .waiting : .connecting
+            return isRelayed ? self.callRelay() : self.connect()
         }
         self.keyChoice.reset()
         let tried = openings.map(\.name)

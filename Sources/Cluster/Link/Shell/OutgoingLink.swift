@@ -36,6 +36,19 @@ package final class OutgoingLink {
     private var isFlushTimerArmed = false
     private var wasCongested = false
     private var isStopping = false
+    /// The direct connection that is being tried. Also while there is a relayed one.
+    var dialing: OutgoingLinkHandler?
+    /// The direct connection that is there, while the relayed one is brought to its end.
+    var successor: (handler: OutgoingLinkHandler, channel: any Channel)?
+    /// The member that is being asked to carry the link.
+    var relayCall: RelayOpener?
+    var relayChoice = RelayChoice()
+    /// The peer's process seems to be dead, and another member is asked whether it is: how long that may take.
+    var doubt: Scheduled<Void>?
+    /// Why the peer itself could not be reached last, in words.
+    var directFailure: String?
+    /// The name of what the last direct connection was protected with.
+    private(set) var provenOpening: String?
     private var lastRefusal: LinkHelloAnswer.Verdict?
     /// The host was told that the link stands.
     private var isAnnounced = false
@@ -45,6 +58,8 @@ package final class OutgoingLink {
     var failure: String?
 
     // The present connection.
+    /// The member that carries it; nil where it is direct, or there is none.
+    private(set) var via: String?
     private(set) var channel: (any Channel)?
     private var handler: OutgoingLinkHandler?
     private(set) var feed: LinkFeed?
@@ -85,9 +100,10 @@ package final class OutgoingLink {
     // MARK: Connecting
 
     func onConnected(_ handler: OutgoingLinkHandler, channel: any Channel) {
-        guard self.phase == .connecting else { return channel.close(promise: nil) }
+        guard self.makeWay(for: handler, channel) else { return }
         self.phase = .awaitingAnswer
         self.handler = handler
+        self.via = handler.via
         self.channel = channel
         self.lastHeard = self.hub.loop.now
         let configuration = self.hub.configuration
@@ -97,7 +113,8 @@ package final class OutgoingLink {
             originEpoch: configuration.epoch,
             target: self.name,
             targetEpoch: self.epoch,
-            stream: self.sender.stream
+            stream: self.sender.stream,
+            via: handler.via
         )
         var buffer = channel.allocator.buffer(capacity: 128)
         LinkFrame.hello(hello).encode(into: &buffer)
@@ -119,31 +136,42 @@ package final class OutgoingLink {
 
     /// The connection, or the attempt, is over.
     func onDown(_ ending: LinkConnector.Ending, _ reason: String, wasConnected: Bool) {
-        guard self.phase != .stopped else { return }
+        guard self.phase != .stopped, self.successor == nil else { return self.changeOver() }
         self.failure = reason
-        if wasConnected {
-            self.changedAt = self.hub.loop.now
-            self.sender.onDisconnected()
-            self.peer?.host.linkChanged(isUp: false)
-        }
-        self.forgetConnection()
-        if wasConnected { self.log("link lost") }
-        self.phase = .waiting
-        if self.isAnnounced {
-            self.isAnnounced = false
-            self.hub.host.linkChanged(peer: self.name, isUp: false)
-        }
-        self.hub.releaseBarrier()
+        let wasRelayed = self.via != nil
+        self.leaveConnection()
+        if self.dialing != nil { self.phase = .connecting }
         let instruction = self.connector.onDown(
             ending,
             wasConnected: wasConnected,
             using: &self.hub.generator
         )
-        if instruction.isProofOfDeath { self.hub.host.confirmDead(name: self.name, epoch: self.epoch) }
+        if instruction.isProofOfDeath { self.onProofOfDeath(isCertain: ending == .reborn) }
         if self.isStopping { return self.stopNow() }
         // The host may have declared the member gone just now.
-        guard self.phase == .waiting else { return }
+        guard self.phase != .stopped else { return }
         self.hub.loop.assumeIsolated().scheduleTask(in: instruction.retryAfter) { [weak self] in self?.connect() }
+        if wasConnected, wasRelayed { self.callRelay() }
+    }
+
+    /// The present connection is over, if there is one.
+    func leaveConnection() {
+        let channel = self.channel
+        let wasUp = self.phase == .up
+        if wasUp {
+            self.changedAt = self.hub.loop.now
+            self.sender.onDisconnected()
+            self.peer?.host.linkChanged(isUp: false)
+        }
+        self.forgetConnection()
+        if wasUp { self.log("link lost") }
+        self.phase = .waiting
+        channel?.close(promise: nil)
+        if self.isAnnounced {
+            self.isAnnounced = false
+            self.hub.host.linkChanged(peer: self.name, isUp: false)
+        }
+        self.hub.releaseBarrier()
     }
 
     func forgetConnection() {
@@ -156,10 +184,11 @@ package final class OutgoingLink {
         self.handler = nil
         self.channel = nil
         self.feed = nil
+        self.via = nil
     }
 
     func fail(_ error: LinkError) {
-        guard let channel = self.channel else { return }
+        guard self.channel != nil else { return }
         self.hub.failureCounts.count(error.code)
         let level: Logger.Level = [.goodbye, .refused, .version].contains(error.code) ? .info : .warning
         self.hub.logger.log(
@@ -169,8 +198,6 @@ package final class OutgoingLink {
         )
         let wasUp = self.phase == .up
         let isRebirth = self.lastRefusal == .wrongTarget && error.code == .refused
-        self.handler = nil
-        channel.close(promise: nil)
         let ending: LinkConnector.Ending = isRebirth ? .reborn : error.code == .goodbye ? .goodbye : .other
         self.onDown(ending, "\(error)", wasConnected: wasUp)
     }
@@ -233,8 +260,9 @@ package final class OutgoingLink {
         self.failure = nil
         self.connects += 1
         self.lastRefusal = nil
-        self.connector.onUp()
+        self.connector.onUp(isDirect: self.via == nil)
         let protection = self.opening?.name ?? "none"
+        if self.via == nil { self.provenOpening = self.opening?.name } else { self.relayChoice.onUp() }
         self.keyChoice.reset()
         self.peer?.host.linkChanged(isUp: true)
         let feed = LinkFeed(
@@ -245,12 +273,11 @@ package final class OutgoingLink {
         )
         self.feed = feed
         self.tableAcknowledged = answer.tableSequence
-        self.hub.logger.info(
-            "link up",
-            metadata: [
-                "peer": "\(self.name)", "compression": "\(answer.compression)", "protection": "\(protection)",
-            ]
-        )
+        var metadata: Logger.Metadata = [
+            "peer": "\(self.name)", "compression": "\(answer.compression)", "protection": "\(protection)",
+        ]
+        if let via = self.via { metadata["via"] = "\(via)" }
+        self.hub.logger.info("link up", metadata: metadata)
         try feed.send(.position(nextSequence: next))
         self.collect()
         self.drain()
@@ -277,7 +304,7 @@ package final class OutgoingLink {
     /// The broker has collected something. At most once a tick.
     func onPending() {
         guard let peer = self.peer, self.phase != .stopped else { return }
-        guard self.phase == .up, self.channel?.isWritable == true else { return self.collect() }
+        guard self.isSending, self.channel?.isWritable == true else { return self.collect() }
         let now = self.hub.loop.now
         switch self.flushing.decide(pending: peer.host.pendingCount, now: now) {
         case .nothing:
@@ -332,7 +359,7 @@ package final class OutgoingLink {
 
     /// Sends what there is to send while the socket takes it, in turns of bounded length.
     func drain() {
-        guard self.phase == .up, let feed = self.feed else { return }
+        guard self.isSending, let feed = self.feed else { return }
         do throws(LinkError) {
             if try feed.drain(self) { self.scheduleDrain() }
         } catch {
@@ -353,7 +380,7 @@ package final class OutgoingLink {
     /// Once every heartbeat interval, and at the beginning of a connection.
     func onHeartbeat(now: NIODeadline) {
         self.relieveIfUnreachable(now: now)
-        guard self.phase == .up, let feed = self.feed else { return }
+        guard self.isSending, let feed = self.feed else { return }
         guard now - self.lastHeard <= self.hub.configuration.silenceMax else {
             return self.fail(LinkError(.silence, "nothing heard"))
         }
@@ -410,6 +437,8 @@ package final class OutgoingLink {
     private func end() {
         guard self.phase != .stopped else { return }
         let channel = self.channel
+        self.successor.take()?.channel.close(promise: nil)
+        self.endDoubt()
         if self.phase == .up {
             // The peer will miss nothing but the reason if this cannot be sent any more.
             try? self.feed?.send(.goodbye(.stopping))
@@ -419,31 +448,6 @@ package final class OutgoingLink {
         self.phase = .stopped
         channel?.close(promise: nil)
         self.hub.onOutgoingStopped(self)
-    }
-
-    /// Logs the end of a connection with what has been sent to the peer so far.
-    private func log(_ event: Logger.Message) {
-        self.hub.logger.info(
-            event,
-            metadata: [
-                "peer": "\(self.name)",
-                "messages": "\(self.sender.counters.sent)",
-                "bytes": "\(self.bytesRaw)",
-                "bytesOnTheLink": "\(self.bytesSent)",
-            ]
-        )
-    }
-
-    private func report(lost: Int) {
-        Self.report(lost: lost, for: self.name, self.hub.logger)
-    }
-
-    static func report(lost: Int, for name: String, _ logger: Logger) {
-        guard lost > 0 else { return }
-        logger.warning(
-            "messages for a peer that is gone or out of reach are dropped",
-            metadata: ["peer": "\(name)", "messages": "\(lost)"]
-        )
     }
 }
 

@@ -11,10 +11,13 @@ final class OutgoingLinkHandler: ChannelInboundHandler {
     private static let frameBytesMax = 64 << 10
 
     private weak let link: OutgoingLink?
+    /// The member that carries the connection; nil where it is direct.
+    let via: String?
     private var decoder = LinkFrameDecoder(frameBytesMax: OutgoingLinkHandler.frameBytesMax)
 
-    init(link: OutgoingLink) {
+    init(link: OutgoingLink, via: String?) {
         self.link = link
+        self.via = via
     }
 
     func channelActive(context: ChannelHandlerContext) {

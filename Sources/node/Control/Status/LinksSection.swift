@@ -20,8 +20,11 @@ struct LinksSection: StatusSection {
         var name: String
         var bootEpoch: UInt64
         var state: State
-        /// Why it is not connected; nil if it is, or before the first attempt has ended.
+        /// Why it is not connected, or not directly; nil if it is, or before the first attempt has ended.
         var reason: String?
+        /// The nodes that carry the link to the peer and the one from it, where the two cannot reach each other.
+        var via: String?
+        var incomingVia: String?
         var ageSeconds: Int
         /// Open connections on which this node sends.
         var lanes: Int
@@ -44,7 +47,8 @@ struct LinksSection: StatusSection {
         enum CodingKeys: String, CodingKey {
             case name
             case bootEpoch = "boot_epoch"
-            case state, reason
+            case state, reason, via
+            case incomingVia = "incoming_via"
             case ageSeconds = "age_seconds"
             case lanes
             case inStep = "in_step"
@@ -136,7 +140,9 @@ extension LinksSection.Peer {
         self.name = link.peer
         self.bootEpoch = link.peerEpoch
         switch link.state {
-        case .connected: self.state = .connected
+        case .connected:
+            self.state = .connected
+            self.reason = link.directFailure
         case .connecting(let reason):
             self.state = .connecting
             self.reason = reason
@@ -144,6 +150,8 @@ extension LinksSection.Peer {
             self.state = .unlinked
             self.reason = reason
         }
+        self.via = link.via
+        self.incomingVia = link.incomingVia
         self.ageSeconds = Int(link.age.nanoseconds / 1_000_000_000)
         self.lanes = link.isUp ? 1 : 0
         self.inStep = link.isInStep
@@ -179,7 +187,13 @@ extension LinksSection.Peer {
 
     fileprivate var remarks: [String] {
         var remarks: [String] = []
-        if let reason = self.reason { remarks.append("\(self.name): \(reason)") }
+        if let via = self.via {
+            let reason = self.reason.map { ": \($0)" } ?? ""
+            remarks.append("\(self.name): is reached through \(via), not directly\(reason)")
+        } else if let reason = self.reason {
+            remarks.append("\(self.name): \(reason)")
+        }
+        if let via = self.incomingVia { remarks.append("\(self.name): reaches this node through \(via)") }
         if self.isCongested { remarks.append("\(self.name): is behind, publishers are held back") }
         if self.dropped.values.contains(where: { $0 > 0 }) {
             remarks.append("\(self.name): dropped \(StatusText.counters(self.dropped))")
