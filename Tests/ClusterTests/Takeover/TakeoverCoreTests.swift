@@ -15,7 +15,7 @@ struct TakeoverCoreTests {
 
     /// A node that is about to give its session to `b`.
     private func giver() -> TakeoverCore {
-        var core = TakeoverCore(name: "a")
+        var core = TakeoverCore(name: "a", epoch: 0)
         _ = core.onLinkUp("b", now: self.now)
         _ = core.onMessage(self.claim(1, epoch: 8), from: "b", now: self.now)
         _ = core.onFenced(self.key, .held(epoch: 5, subscriptions: ByteBuffer()), now: self.now)
@@ -36,7 +36,7 @@ struct TakeoverCoreTests {
 
     @Test("A node that was taken for dead while it gave a session is told when it is back that nobody waits for it")
     func cancelsWhatWasForsaken() {
-        var core = TakeoverCore(name: "a")
+        var core = TakeoverCore(name: "a", epoch: 0)
         _ = core.onLinkUp("b", now: self.now)
         let (number, _) = core.onConnect(clientID: "s", userName: nil, discards: false, epoch: 8, now: self.now)
         let subscriptions = TakeoverMessage.subscriptions(claim: number, epoch: 5, isLast: true, ByteBuffer())
