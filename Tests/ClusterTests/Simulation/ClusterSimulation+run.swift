@@ -62,14 +62,14 @@ extension ClusterSimulation {
         self.time.plan(inMilliseconds: 100) { [unowned self] in self.watch() }
     }
 
-    /// Two sessions of a client at a time, or one that is here and one that is on its way for long.
+    /// Two sessions of a client at a time, or a move that takes so long that some node was not waited for.
     private func watchSessions() {
         for client in self.clients where client.isKept {
             let name = client.clientID
             let sessions = self.living.compactMap { $0.life?.shard.sessions[name] }
             let present = sessions.count { $0.phase == .present && $0.crossing == nil }
             if present > 1 { self.split(client) }
-            guard present > 0, sessions.count > 1, self.weather != .links else {
+            guard sessions.count > 1, self.weather != .links else {
                 self.doubleSince[client.index] = nil
                 continue
             }
