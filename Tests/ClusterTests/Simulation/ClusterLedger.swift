@@ -52,6 +52,8 @@ struct ClusterLedger {
     struct Client {
         /// Counts the sessions it has had.
         var generation = 0
+        /// When the last one began.
+        var generationAt: UInt64 = 0
         /// It had a session that is not lost with a node, and was given another.
         var isSplit = false
         /// Where it has connected to, and when.

@@ -187,9 +187,13 @@ final class ClusterSimulation {
                 self.split(client)
             }
             self.ledger.clients[client.index].generation += 1
+            self.ledger.clients[client.index].generationAt = self.time.now
             self.subscribe(client)
         } else if !client.isKept {
             self.breaks("\(client.name) wanted no session and has one")
+        } else if self.ledger.mayHaveDied(client.index, since: ledgerClient.generationAt, deaths: self.deaths) {
+            // It may be one that was begun by a connection of which it has heard nothing.
+            self.split(client)
         }
     }
 
