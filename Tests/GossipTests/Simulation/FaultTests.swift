@@ -82,6 +82,20 @@ struct FaultTests {
         }
     }
 
+    @Test("Halves are one ring again as soon when most members never come back")
+    func partitionAmongTheLost() {
+        for seed in Self.seeds.prefix(2) {
+            let simulation = Simulation(seed: seed)
+            simulation.settledRing(40)
+            for node in simulation.nodes.suffix(38) { simulation.crash(node) }
+            simulation.run(atMost: .minutes(1))
+            simulation.cut = { ($0.bytes[3] <= 1) != ($1.bytes[3] <= 1) }
+            simulation.run(atMost: .minutes(1))
+            simulation.cut = { _, _ in false }
+            #expect(Self.agrees(simulation, within: .seconds(2)), "\(Seeds.replay(seed))")
+        }
+    }
+
     @Test("A node that was held up for 30 seconds holds nobody dead, and is back at once", arguments: [3, 12])
     func longPause(size: Int) {
         for seed in Self.seeds {
