@@ -28,7 +28,7 @@ package final class ClusterService: Sendable {
         let host: ClusterHost
         let hub: LinkHub
         /// Nil before there is a peer.
-        var observer: RouteObserver?
+        fileprivate var observer: RouteObserver?
 
         init(host: ClusterHost, hub: LinkHub) {
             self.host = host
@@ -69,28 +69,7 @@ package final class ClusterService: Sendable {
         let loop = broker.linkLoop
         let ring = Ring()
         let bound = try await loop.submit {
-            let host = ClusterHost(broker: broker, logger: configuration.logger) { name, epoch in
-                ring.confirmDead(name: name, epoch: epoch)
-            }
-            let hub = LinkHub(loop: loop, configuration: configuration.links, host: host, logger: configuration.logger)
-            for position in broker.peerPositions { hub.restore(position) }
-            let links = NIOLoopBound(Links(host: host, hub: hub), eventLoop: loop)
-            let takeover = TakeoverShell(
-                name: configuration.name,
-                broker: broker,
-                hub: hub,
-                logger: configuration.logger
-            ) { noted in
-                links.value.observer?.whenNoted(noted)
-            }
-            host.takeover = takeover
-            host.onFirstPeer = { [unowned hub] in
-                let observer = RouteObserver(loop: loop, links: links)
-                links.value.observer = observer
-                hub.ownTableChanged(broker.observe(observer).map(TableChange.init))
-                broker.setSessionClaims(ClaimDesk(loop: loop, shell: NIOLoopBound(takeover, eventLoop: loop)))
-            }
-            return links
+            Self.makeLinks(of: broker, configuration) { name, epoch in ring.confirmDead(name: name, epoch: epoch) }
         }.get()
         do {
             let address = try await loop.flatSubmit {
@@ -104,6 +83,48 @@ package final class ClusterService: Sendable {
                 reason: ListenFailure.reason(error)
             )
         }
+    }
+
+    /// Ties broker, links and takeover together. On the link loop.
+    ///
+    /// - Parameters:
+    ///   - transport: what makes the connections; nil for sockets.
+    ///   - onDead: called on the link loop when the process of a member is dead for certain.
+    static func makeLinks(
+        of broker: Broker,
+        _ configuration: ClusterConfiguration,
+        transport: (any LinkTransport)? = nil,
+        generator: any RandomNumberGenerator = SystemRandomNumberGenerator(),
+        onDead: @escaping (_ name: String, _ epoch: UInt64) -> Void
+    ) -> NIOLoopBound<Links> {
+        let loop = broker.linkLoop
+        let host = ClusterHost(broker: broker, logger: configuration.logger, onDead: onDead)
+        let hub = LinkHub(
+            loop: loop,
+            configuration: configuration.links,
+            host: host,
+            logger: configuration.logger,
+            transport: transport,
+            generator: generator
+        )
+        for position in broker.peerPositions { hub.restore(position) }
+        let links = NIOLoopBound(Links(host: host, hub: hub), eventLoop: loop)
+        let takeover = TakeoverShell(
+            name: configuration.name,
+            broker: broker,
+            hub: hub,
+            logger: configuration.logger
+        ) { noted in
+            links.value.observer?.whenNoted(noted)
+        }
+        host.takeover = takeover
+        host.onFirstPeer = { [unowned hub] in
+            let observer = RouteObserver(loop: loop, links: links)
+            links.value.observer = observer
+            hub.ownTableChanged(broker.observe(observer).map(TableChange.init))
+            broker.setSessionClaims(ClaimDesk(loop: loop, shell: NIOLoopBound(takeover, eventLoop: loop)))
+        }
+        return links
     }
 
     /// Tells this ring of members that are proven dead.
@@ -236,7 +257,7 @@ final class RouteObserver: BrokerObserver {
             return state.lastPass + Self.distance
         }
         guard let due else { return }
-        if due <= .now() {
+        if due <= self.loop.now {
             self.loop.execute { self.pass() }
         } else {
             self.loop.scheduleTask(deadline: due) { self.pass() }
@@ -246,7 +267,7 @@ final class RouteObserver: BrokerObserver {
     /// On the link loop.
     private func pass() {
         let taken = self.state.withLock { state in
-            defer { state = State(lastPass: .now()) }
+            defer { state = State(lastPass: self.loop.now) }
             return state
         }
         let hub = self.links.value.hub

@@ -18,6 +18,9 @@ extension Broker {
     /// The loop that all links to peers live on; it is shard 0's.
     package var linkLoop: any EventLoop { self.shards[Shard.linkShard].eventLoop }
 
+    /// The wall clock, in milliseconds since the Unix epoch; safe on any loop.
+    package var nowMilliseconds: UInt64 { self.shared.wallClock() }
+
     /// Retained messages; safe on any loop.
     package var retained: RetainedStore { self.shared.retained }
 

@@ -14,7 +14,7 @@ import Synchronization
 public final class Broker: Sendable {
     let shared: BrokerShared
     let shards: [NIOLoopBound<Shard>]
-    private let group: MultiThreadedEventLoopGroup
+    private let group: any EventLoopGroup
     package let identity: BrokerIdentity
     let storage: (host: BrokerStorage, task: Task<Void, Never>)?
     private let shardIndices: [ObjectIdentifier: Int]
@@ -25,10 +25,11 @@ public final class Broker: Sendable {
         let channel: any Channel
     }
 
-    private init(
+    /// - Parameter group: of the shards' loops, in their order.
+    init(
         shared: BrokerShared,
         shards: [NIOLoopBound<Shard>],
-        group: MultiThreadedEventLoopGroup,
+        group: any EventLoopGroup,
         storage: BrokerStorage?,
         identity: BrokerIdentity
     ) {
@@ -82,16 +83,7 @@ public final class Broker: Sendable {
         }
         var shards: [NIOLoopBound<Shard>] = []
         for (index, loop) in loops.enumerated() {
-            let shard = try await loop.submit {
-                NIOLoopBound(Shard(index: index, eventLoop: loop, shared: shared), eventLoop: loop)
-            }.get()
-            loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in shard.value.onSecond() }
-            shards.append(shard)
-        }
-        // Not at once: a loop looks at its sockets only when no task is ready, and under a steady stream of changes this
-        // one would always be.
-        shared.routes.limitSteps(changesMax: 1000) {
-            loops[0].scheduleTask(in: .microseconds(50)) { shared.routes.poll() }
+            shards.append(try await loop.submit { Self.makeShard(index, on: loop, shared) }.get())
         }
         try await storage?.loadSessions(into: shards, shared, nowMilliseconds: startMilliseconds)
         try await loops[0].submit {
@@ -107,6 +99,19 @@ public final class Broker: Sendable {
             storage: storage,
             identity: storage?.identity ?? BrokerIdentity(configuration, nowMilliseconds: startMilliseconds)
         )
+    }
+
+    /// On the loop. The first one has the routing table's work.
+    static func makeShard(_ index: Int, on loop: any EventLoop, _ shared: BrokerShared) -> NIOLoopBound<Shard> {
+        let shard = NIOLoopBound(Shard(index: index, eventLoop: loop, shared: shared), eventLoop: loop)
+        loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in shard.value.onSecond() }
+        guard index == 0 else { return shard }
+        // Not at once: a loop looks at its sockets only when no task is ready, and under a steady stream of changes this
+        // one would always be.
+        shared.routes.limitSteps(changesMax: 1000) {
+            loop.scheduleTask(in: .microseconds(50)) { shared.routes.poll() }
+        }
+        return shard
     }
 
     /// Opens the configured listeners. Who connects waits until `acceptClients`.

@@ -46,6 +46,8 @@ final class BrokerShared: Sendable {
     let memoryAlarms = Atomic<UInt64>(0)
     /// The highest number that a stored session has had.
     let lastSessionNumber = Atomic<UInt64>(0)
+    /// The wall clock, in milliseconds since the Unix epoch.
+    let wallClock: @Sendable () -> UInt64
     private let clock = Mutex(HybridClock())
     /// Part of every client identifier this process assigns, so that two nodes never assign the same one.
     private let assignedPrefix: String
@@ -57,17 +59,19 @@ final class BrokerShared: Sendable {
         configuration: BrokerConfiguration,
         access: AccessControl,
         storage: StorageWriter?,
-        eventLoops: [any EventLoop]
+        eventLoops: [any EventLoop],
+        wallClock: @escaping @Sendable () -> UInt64 = { BrokerShared.wallClock() },
+        seed: UInt64 = .random(in: 0 ... .max)
     ) {
-        var generator = SystemRandomNumberGenerator()
         self.configuration = configuration
+        self.wallClock = wallClock
         self.access = access
         self.storage = storage
         self.reloader = FileReloader(logger: configuration.logger)
         self.admission = Admission(configuration)
         self.flapping = Mutex(configuration.flapLimit.map { FlapDetector($0) })
         self.mailboxes = eventLoops.map { ShardMailbox(eventLoop: $0) }
-        self.routes = Self.makeRoutes(eventLoops, seed: generator.next())
+        self.routes = Self.makeRoutes(eventLoops, seed: seed)
         self.retained = RetainedStore(
             limits: RetainedLimits(
                 countMax: configuration.maximumRetainedMessages,
@@ -75,7 +79,7 @@ final class BrokerShared: Sendable {
             ),
             notesRemovals: storage != nil
         )
-        self.assignedPrefix = "dunlin-" + String(generator.next() as UInt64, radix: 36) + "-"
+        self.assignedPrefix = "dunlin-" + String(UInt64.random(in: 0 ... .max), radix: 36) + "-"
     }
 
     private static func makeRoutes(_ loops: [any EventLoop], seed: UInt64) -> RoutingTable {
@@ -98,7 +102,7 @@ final class BrokerShared: Sendable {
         self.lastSessionNumber.add(1, ordering: .relaxed).newValue
     }
 
-    /// The wall clock, in milliseconds since the Unix epoch.
+    /// The system's wall clock, in milliseconds since the Unix epoch.
     static func wallClock() -> UInt64 {
         var time = timespec()
         clock_gettime(CLOCK_REALTIME, &time)

@@ -3,14 +3,6 @@ import Logging
 import NIOCore
 import Protocol
 
-#if canImport(Glibc)
-import Glibc
-#elseif canImport(Musl)
-import Musl
-#else
-import Darwin
-#endif
-
 /// The broker as the links need it.
 ///
 /// Owned by the link loop.
@@ -39,7 +31,7 @@ final class ClusterHost: LinkHost {
     var retainedCount: Int { self.broker.retained.count }
 
     var retainedDigests: [UInt64] {
-        self.broker.retained.digests(nowMilliseconds: Self.nowMilliseconds)
+        self.broker.retained.digests(nowMilliseconds: self.broker.nowMilliseconds)
     }
 
     func retained(inBuckets buckets: [Int]) -> any RetainedSource {
@@ -83,12 +75,6 @@ final class ClusterHost: LinkHost {
     func confirmDead(name: String, epoch: UInt64) {
         self.logger.notice("a member's process is dead", metadata: ["peer": "\(name)", "epoch": "\(epoch)"])
         self.onDead(name, epoch)
-    }
-
-    private static var nowMilliseconds: UInt64 {
-        var time = timespec()
-        clock_gettime(CLOCK_REALTIME, &time)
-        return UInt64(max(0, time.tv_sec)) * 1_000 + UInt64(max(0, time.tv_nsec)) / 1_000_000
     }
 }
 

@@ -107,7 +107,7 @@ extension TakeoverCore {
             let compare = self.onLateAnswer(number, from: peer).map { clientID in
                 Action.compare(HeldSession(clientID: clientID, epoch: epoch), peer: peer)
             }
-            return [.send(.cancelled(claim: number), to: peer)] + (compare.map { [$0] } ?? [])
+            return [self.end(.cancelled(claim: number), to: peer, now: now)] + (compare.map { [$0] } ?? [])
         }
         arrival.subscriptions.writeImmutableBuffer(part)
         arrival.deadline = now + self.settings.partTimeout
@@ -153,15 +153,20 @@ extension TakeoverCore {
     }
 
     /// What a finished claim has brought is stored.
-    package mutating func onStored(_ number: UInt64) -> [Action] {
+    package mutating func onStored(_ number: UInt64, now: NIODeadline) -> [Action] {
         let givers = self.storing.removeValue(forKey: number) ?? []
-        return givers.map { .send(.taken(claim: number), to: $0) }
+        return givers.map { self.end(.taken(claim: number), to: $0, now: now) }
+    }
+
+    private mutating func end(_ message: TakeoverMessage, to giver: String, now: NIODeadline) -> Action {
+        self.endings.note(message, to: giver, until: now + self.settings.giveTimeout)
+        return .send(message, to: giver)
     }
 
     /// The giver keeps the session, and the client is told to try again.
     private mutating func fail(_ number: UInt64, _ giver: String, now: NIODeadline) -> [Action] {
         self.refuse(number, .unavailable)
-        return self.drop(number, giver) + [.send(.cancelled(claim: number), to: giver)]
+        return self.drop(number, giver) + [self.end(.cancelled(claim: number), to: giver, now: now)]
             + self.finishIfDone(number, now: now)
     }
 

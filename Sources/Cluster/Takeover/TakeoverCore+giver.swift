@@ -1,3 +1,4 @@
+import LocalBroker
 package import NIOCore
 
 /// The giver's side.
@@ -48,9 +49,8 @@ extension TakeoverCore {
             return [.send(.answer(claim: key.number, .notAuthorized, epoch: 0), to: key.claimer)]
                 + self.end(key, now: now)
         case .held(let epoch, let subscriptions):
-            guard !departure.isCancelled else {
-                return [.takeBack(key)] + self.end(key, now: now)
-            }
+            self.departures[key]?.epoch = epoch
+            guard !departure.isCancelled else { return self.takeBack(key, now: now) }
             let publishers = self.reachable(now).union([self.name, key.claimer])
             self.departures[key]?.phase = .offered
             self.departures[key]?.awaitedMarks = publishers
@@ -91,7 +91,17 @@ extension TakeoverCore {
             self.departures[key]?.isCancelled = true
             return []
         }
-        return [.takeBack(key)] + self.end(key, now: now)
+        return self.takeBack(key, now: now)
+    }
+
+    /// The claimer may have a session of the client by now that it was late for: it is told of this one, to unite the two.
+    private mutating func takeBack(_ key: ClaimKey, now: NIODeadline) -> [Action] {
+        guard let departure = self.departures[key] else { return [] }
+        let session = HeldSession(clientID: departure.claim.clientID, epoch: departure.epoch)
+        // One that is gone is told of all sessions when it is back.
+        let isThere = self.linked.contains(key.claimer) || self.downSince[key.claimer] != nil
+        let tell: [Action] = isThere ? [.send(.owned([session]), to: key.claimer)] : []
+        return [.takeBack(key)] + tell + self.end(key, now: now)
     }
 
     /// The session is at the other node, or here again: the next may have it.

@@ -76,7 +76,8 @@ package struct TakeoverCore: Sendable {
         case abandon(UInt64, giver: String)
         /// Tell the peer of all sessions here, by `owned` messages.
         case tell(String)
-        /// Where the session here is newer than the peer's, `onUnion` is to follow.
+        /// Where the session here is newer than the peer's, `onUnion` is to follow; where it is older, the peer is to be
+        /// told of it.
         case compare(HeldSession, peer: String)
         /// Make place for a session without a client; `onUnion` is to follow where there is none yet.
         case adopt(OfferedSession, peer: String)
@@ -121,6 +122,8 @@ package struct TakeoverCore: Sendable {
 
         let claim: TakeoverMessage.Claim
         var phase = Phase.fencing
+        /// The session's own; 0 until it is found.
+        var epoch: UInt64 = 0
         var isCancelled = false
         /// Higher claims of other nodes, which come after it.
         var held: [(from: String, claim: TakeoverMessage.Claim)] = []
@@ -141,7 +144,8 @@ package struct TakeoverCore: Sendable {
     var storing: [UInt64: [String]] = [:]
     var departures: [ClaimKey: Departure] = [:]
     /// Since when peers have no link that had one.
-    private var downSince: [String: NIODeadline] = [:]
+    var downSince: [String: NIODeadline] = [:]
+    var endings = ClaimEndings()
     /// Peers that know, since their link was made, which sessions are here.
     private var told: Set<String> = []
     /// What peers have told of before there was a link to them to claim it by.
@@ -173,9 +177,11 @@ package struct TakeoverCore: Sendable {
         let downSince = self.downSince.removeValue(forKey: peer)
         guard self.linked.insert(peer).inserted else { return [] }
         var actions: [Action] = []
+        let isNew = self.told.insert(peer).inserted
+        if isNew { actions += self.endings.of(peer, now: now).map { .send($0, to: peer) } }
         // Who was not asked meanwhile may have a session that has been begun anew elsewhere.
         let wasMissed = downSince.map { now - $0 >= self.settings.answerTimeout } == true
-        if self.told.insert(peer).inserted || wasMissed { actions.append(.tell(peer)) }
+        if isNew || wasMissed { actions.append(.tell(peer)) }
         actions += (self.untried.removeValue(forKey: peer) ?? []).map { .compare($0, peer: peer) }
         // It publishes too, so its mark is needed.
         for (key, departure) in self.departures where departure.phase == .offered {
@@ -215,11 +221,12 @@ package struct TakeoverCore: Sendable {
         self.offers?.onPeerGone(peer)
         self.untried[peer] = nil
         var actions: [Action] = []
+        // First, for what was held comes next when a departure ends.
+        for key in self.departures.keys { self.departures[key]?.held.removeAll { $0.from == peer } }
         for key in self.departures.keys.sorted(by: ClaimKey.order) {
             if key.claimer == peer {
                 actions += self.cancel(key, now: now)
             } else {
-                self.departures[key]?.held.removeAll { $0.from == peer }
                 self.departures[key]?.awaitedMarks.remove(peer)
                 actions += self.captureIfMarked(key)
             }
@@ -229,6 +236,8 @@ package struct TakeoverCore: Sendable {
             self.claims[number]?.held.removeAll { $0.from == peer }
             self.claims[number]?.awaited.remove(peer)
             if let arrival = self.claims[number]?.arrivals[peer], !arrival.isWhole {
+                // If it lives it is to keep what it has, and tell of it.
+                self.endings.note(.cancelled(claim: number), to: peer, until: now + self.settings.giveTimeout)
                 if arrival.awaitedMarks == nil {
                     actions += self.drop(number, peer)
                 } else {

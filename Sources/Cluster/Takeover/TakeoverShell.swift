@@ -54,6 +54,12 @@ final class TakeoverShell {
         self.whenNoted = whenNoted
     }
 
+    /// No session is on its way to this node or from it.
+    var isIdle: Bool {
+        self.core.movingCount == 0 && self.claims.isEmpty && self.departing.isEmpty && self.arriving.isEmpty
+            && self.cuts.isEmpty
+    }
+
     // MARK: Inputs
 
     func attached(peer: String, slot: PeerSlot) {
@@ -65,19 +71,19 @@ final class TakeoverShell {
         self.slots[peer] = nil
         self.tables[peer] = nil
         self.cuts[peer] = nil
-        self.carryOut(self.core.onPeerGone(peer, now: .now()))
+        self.carryOut(self.core.onPeerGone(peer, now: self.loop.now))
     }
 
     func linkChanged(peer: String, isUp: Bool) {
         if isUp {
-            self.carryOut(self.core.onLinkUp(peer, now: .now()))
+            self.carryOut(self.core.onLinkUp(peer, now: self.loop.now))
         } else {
-            self.core.onLinkDown(peer, now: .now())
+            self.core.onLinkDown(peer, now: self.loop.now)
         }
     }
 
     func onControl(_ body: ByteBuffer, from peer: String) throws(LinkError) {
-        self.carryOut(self.core.onMessage(try TakeoverMessage.decode(body), from: peer, now: .now()))
+        self.carryOut(self.core.onMessage(try TakeoverMessage.decode(body), from: peer, now: self.loop.now))
     }
 
     /// What the peer subscribes to is known up to this number, and handed to the broker.
@@ -94,7 +100,7 @@ final class TakeoverShell {
             userName: claim.userName,
             discards: claim.discards,
             epoch: claim.epoch,
-            now: .now()
+            now: self.loop.now
         )
         self.claims[number] = claim
         self.carryOut(actions)
@@ -105,7 +111,7 @@ final class TakeoverShell {
         let promise = self.loop.makePromise(of: Void.self)
         self.onOffersOver?.succeed()
         self.onOffersOver = promise
-        self.carryOut(self.core.offer(sessions, to: peers, now: .now()))
+        self.carryOut(self.core.offer(sessions, to: peers, now: self.loop.now))
         return promise.futureResult
     }
 
@@ -131,7 +137,7 @@ final class TakeoverShell {
         case .capture(let key):
             self.departing[key]?.capture { [weak self] image in
                 guard let self else { return }
-                self.carryOut(self.core.onCaptured(key, image, now: .now()))
+                self.carryOut(self.core.onCaptured(key, image, now: self.loop.now))
             }
         case .forget(let key):
             self.departing.removeValue(forKey: key)?.forget()
@@ -174,25 +180,23 @@ final class TakeoverShell {
                 self.departing[key] = session
                 fenced = .held(epoch: session.epoch, subscriptions: session.subscriptions)
             }
-            self.carryOut(self.core.onFenced(key, fenced, now: .now()))
+            self.carryOut(self.core.onFenced(key, fenced, now: self.loop.now))
         }
     }
 
     private func retry(_ claim: TakeoverMessage.Claim, _ peer: String) {
         let bound = NIOLoopBound(self, eventLoop: self.loop)
         self.loop.scheduleTask(in: Self.retryDelay) {
-            bound.value.carryOut(bound.value.core.onRetry(claim, from: peer, now: .now()))
+            bound.value.carryOut(bound.value.core.onRetry(claim, from: peer, now: bound.eventLoop.now))
         }
     }
 
     private func tell(_ peer: String) {
         let bound = NIOLoopBound(self, eventLoop: self.loop)
-        let loop = self.loop
-        let broker = self.broker
-        Task {
-            let messages = TakeoverMessage.owned(all: await broker.heldSessions())
-            loop.execute {
-                for message in messages { bound.value.hub.send(control: message.encode(), to: peer) }
+        // If it fails, the loops are gone, and the links with them.
+        self.broker.heldSessions().whenSuccess { sessions in
+            for message in TakeoverMessage.owned(all: sessions) {
+                bound.value.hub.send(control: message.encode(), to: peer)
             }
         }
     }
@@ -205,6 +209,7 @@ final class TakeoverShell {
         } done: { union in
             switch union {
             case .claim(let claim): bound.value.unite(claim, peer)
+            case .older(let own): bound.value.hub.send(control: TakeoverMessage.owned([own]).encode(), to: peer)
             case .later:
                 guard tries > 0 else { return }
                 bound.eventLoop.scheduleTask(in: .milliseconds(10)) {
@@ -232,7 +237,7 @@ final class TakeoverShell {
             userName: claim.userName,
             epoch: claim.epoch,
             from: peer,
-            now: .now()
+            now: self.loop.now
         )
         self.claims[number] = claim
         self.carryOut(actions)
@@ -258,7 +263,7 @@ final class TakeoverShell {
         }
         self.broker.whenRoutesQuiesced { [weak self] in
             guard let self else { return }
-            self.carryOut(self.core.onQuiesced(cut.key, giver: cut.giver, now: .now()))
+            self.carryOut(self.core.onQuiesced(cut.key, giver: cut.giver, now: self.loop.now))
         }
     }
 
@@ -271,21 +276,23 @@ final class TakeoverShell {
             loop.execute { whenNoted.value { bound.value.onInstalled(move) } }
         }
         if self.arriving[move] == nil {
-            self.carryOut(self.core.onInstalled(move.number, giver: move.giver, tableSequence: nil, now: .now()))
+            self.carryOut(self.core.onInstalled(move.number, giver: move.giver, tableSequence: nil, now: self.loop.now))
         }
     }
 
     /// On the link loop.
     private func onInstalled(_ move: Move) {
         let sequence = self.hub.ownTable.sequence
-        self.carryOut(self.core.onInstalled(move.number, giver: move.giver, tableSequence: sequence, now: .now()))
+        self.carryOut(
+            self.core.onInstalled(move.number, giver: move.giver, tableSequence: sequence, now: self.loop.now)
+        )
     }
 
     private func absorb(_ move: Move, _ part: ByteBuffer, isLast: Bool) {
         guard let session = self.arriving[move] else { return }
         let isReadable = session.add(part) && (!isLast || session.complete())
         guard isLast || !isReadable else { return }
-        self.carryOut(self.core.onWhole(move.number, giver: move.giver, isReadable: isReadable, now: .now()))
+        self.carryOut(self.core.onWhole(move.number, giver: move.giver, isReadable: isReadable, now: self.loop.now))
     }
 
     private func finish(_ number: UInt64, _ givers: [String], _ refusal: TakeoverCore.Refusal?) {
@@ -300,7 +307,7 @@ final class TakeoverShell {
     }
 
     private func onStored(_ number: UInt64) {
-        self.carryOut(self.core.onStored(number))
+        self.carryOut(self.core.onStored(number, now: self.loop.now))
     }
 
     // MARK: Time
@@ -310,9 +317,9 @@ final class TakeoverShell {
         self.isTimerArmed = true
         let bound = NIOLoopBound(self, eventLoop: self.loop)
         // To ask for the next one after each message would be dear where many sessions move.
-        self.loop.scheduleTask(deadline: min(deadline, .now() + Self.timerDistance)) {
+        self.loop.scheduleTask(deadline: min(deadline, self.loop.now + Self.timerDistance)) {
             bound.value.isTimerArmed = false
-            bound.value.carryOut(bound.value.core.onTime(.now()))
+            bound.value.carryOut(bound.value.core.onTime(bound.eventLoop.now))
         }
     }
 }

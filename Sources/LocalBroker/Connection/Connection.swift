@@ -54,7 +54,7 @@ final class Connection: ChannelInboundHandler {
     /// Noted for the end of the tick.
     var isDirty = false
 
-    var lastRead = NIODeadline.now()
+    var lastRead: NIODeadline
     /// When the connection is to be looked at, and when its timer is due; 0 for none.
     var checkSeconds = 0
     var timerSeconds = 0
@@ -87,7 +87,7 @@ final class Connection: ChannelInboundHandler {
     var bytesTaken: UInt64 = 0
     var messagesTaken: UInt64 = 0
     /// When the client last took all that was written to it.
-    var lastTaken = NIODeadline.now()
+    var lastTaken: NIODeadline
     /// What the connection is counted as; nil when it is not counted any more.
     var admission: Admitted?
     /// How fast the client may send; nil if no rate is set.
@@ -101,6 +101,8 @@ final class Connection: ChannelInboundHandler {
         self.shard = shard
         self.listener = listener
         self.isBare = listener.isBare
+        self.lastRead = shard.now
+        self.lastTaken = shard.now
         let configuration = shard.shared.configuration
         self.inboundPacketSizeMax = min(configuration.maximumConnectSize, configuration.maximumPacketSize)
     }

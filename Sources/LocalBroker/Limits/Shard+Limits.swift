@@ -129,11 +129,11 @@ extension Shard {
     /// What may wait in connections is shed in turns, so that the loop is not held up.
     private func shedSome() {
         self.beginTick()
-        let end = Self.turnEnd()
+        let end = self.turnEnd()
         while self.limits.memoryLevel > 0, let connection = self.connectionsToShed.popLast() {
             guard connection.isOpen, connection.backlog > self.limits.queuedBytesMax else { continue }
             connection.shed(keepBytes: self.limits.queuedBytesMax)
-            if NIODeadline.now() >= end { break }
+            if self.eventLoop.now >= end { break }
         }
         guard self.limits.memoryLevel > 0, !self.connectionsToShed.isEmpty else {
             self.connectionsToShed = []

@@ -51,7 +51,7 @@ extension Shard {
     static let pauseTime = TimeAmount.microseconds(20)
 
     /// Until a turn's work that begins now should be done.
-    static func turnEnd() -> NIODeadline { .now() + Self.turnTime }
+    func turnEnd() -> NIODeadline { self.eventLoop.now + Self.turnTime }
 
     /// Whether the message at hand must not be delivered before what waits, or has too many receivers.
     @inline(__always)
@@ -117,7 +117,7 @@ extension Shard {
             self.flushOverdue()
             guard isDone else { return }
             for body in fanOut.afterwards { body() }
-            if NIODeadline.now() >= end { return }
+            if self.eventLoop.now >= end { return }
         }
     }
 
@@ -133,7 +133,7 @@ extension Shard {
             repeat {
                 self.deliver(message, toJoined: fanOut.receivers[fanOut.next], isShared: true)
                 fanOut.next += 1
-            } while fanOut.next < fanOut.receivers.count && (fanOut.next % 4 != 0 || NIODeadline.now() < end)
+            } while fanOut.next < fanOut.receivers.count && (fanOut.next % 4 != 0 || self.eventLoop.now < end)
         }
         self.fanOutAtHand = 0
     }

@@ -82,7 +82,7 @@ extension Shard {
         let outlets = peers.map { $0.compactMap { self.outlets[Int($0)] } } ?? self.outlets.compactMap { $0 }
         let behind = outlets.filter(\.isBehind)
         guard !behind.isEmpty else { return done() }
-        let wait = PeerWait(count: behind.count, deadline: .now() + Self.peerWaitMax, done)
+        let wait = PeerWait(count: behind.count, deadline: self.eventLoop.now + Self.peerWaitMax, done)
         for outlet in behind { outlet.add(wait) }
     }
 
@@ -91,7 +91,7 @@ extension Shard {
 
     /// Lets go who has waited too long.
     func releaseOverdueAnswers() {
-        let now = NIODeadline.now()
+        let now = self.eventLoop.now
         for case let outlet? in self.outlets {
             let count = outlet.releaseOverdue(now)
             guard count > 0 else { continue }

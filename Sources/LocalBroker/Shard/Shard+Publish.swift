@@ -174,7 +174,7 @@ extension Shard {
         scope: Scope,
         touched: inout UInt64
     ) {
-        guard scope == .everyone, !message.retain else { return }
+        guard scope == .everyone else { return }
         let receiver = Outbox.Receiver(route, message: message)
         self.add(receiver, of: message, from: source, toShard: Self.linkShard, touched: &touched)
     }
@@ -411,11 +411,14 @@ extension Shard {
         case .peer:
             guard !self.redispatches(message, for: receiver) else { return }
             guard let outlet = self.outlets[Int(receiver.slot)] else { return }
+            // Who is there has got it with all peers; who is away has it in its store when it comes back, but its sessions
+            // that are kept would not hear of it.
+            if message.retain, !outlet.isAway { return }
             // Filters that overlap give a peer one copy; it matches for itself. The first of several may ask for less
             // than the others, so then the message keeps its own QoS.
             self.append(message, qos: isOnly ? receiver.qos : message.qos, to: outlet)
         case .allPeers:
-            // Who is away gets what was retained meanwhile when the stores are made equal.
+            // For the store, who is away gets what was retained meanwhile when the stores are made equal.
             for case let outlet? in self.outlets where !outlet.isAway {
                 self.append(message, qos: message.qos, to: outlet)
             }

@@ -101,7 +101,7 @@ final class Shard {
     /// Takes the payloads of a WebSocket read.
     var unmasked = ByteBuffer()
     /// The loop's clocks, read once a tick: monotonic for timers, the wall's for expiry.
-    @exclusivity(unchecked) private(set) var now = NIODeadline.now()
+    @exclusivity(unchecked) private(set) var now: NIODeadline
     @exclusivity(unchecked) private(set) var nowMilliseconds: UInt64 = 0
 
     enum Timer {
@@ -121,6 +121,7 @@ final class Shard {
         eventLoop.preconditionInEventLoop()
         self.index = index
         self.eventLoop = eventLoop
+        self.now = eventLoop.now
         self.shared = shared
         self.logger = shared.configuration.logger
         self.limits = ShardLimits(shared.configuration)
@@ -245,7 +246,7 @@ final class Shard {
     /// Makes some of the deliveries that wait. Those who get them are written to after those whom nobody else makes wait.
     private func goOnFanningOut() {
         guard !self.fanOuts.isEmpty else { return }
-        self.writeLater { self.deliverFanOuts(until: Self.turnEnd()) }
+        self.writeLater { self.deliverFanOuts(until: self.turnEnd()) }
     }
 
     /// Makes deliveries to so many connections that others are written to first.
@@ -276,12 +277,12 @@ final class Shard {
     /// Late ones have their share, and who was made dirty by one message waits for no other with as many receivers.
     private func flushLate() {
         guard !self.lateConnections.isEmpty else { return }
-        let end = Self.turnEnd()
+        let end = self.turnEnd()
         var count = 0
         while let connection = self.lateConnections.popFirst() {
             self.flush(connection)
             count += 1
-            if count % 4 == 0, NIODeadline.now() >= end { return }
+            if count % 4 == 0, self.eventLoop.now >= end { return }
         }
     }
 
@@ -293,7 +294,7 @@ final class Shard {
 
     private func updateClocks() {
         self.now = self.eventLoop.now
-        self.nowMilliseconds = BrokerShared.wallClock()
+        self.nowMilliseconds = self.shared.wallClock()
     }
 
     // MARK: Between shards

@@ -53,6 +53,8 @@ package enum Union: Sendable {
     case claim(SessionClaim)
     /// The one here is on its way: to be asked again soon.
     case later
+    /// The one here is older: to be told to the other node, which may not know of it.
+    case older(HeldSession)
 }
 
 /// What became of a claim.
@@ -86,17 +88,15 @@ extension Broker {
 
     /// Takes note of a peer's clock: claims and retained messages of this node come after it.
     package func observeEpoch(_ epoch: UInt64) {
-        self.shared.observe(HybridTimestamp(rawValue: epoch), nowMilliseconds: BrokerShared.wallClock())
+        self.shared.observe(HybridTimestamp(rawValue: epoch), nowMilliseconds: self.shared.wallClock())
     }
 
     /// All sessions that are here, or about to be. Safe on any loop.
-    package func heldSessions() async -> [HeldSession] {
-        var all: [HeldSession] = []
-        for shard in self.shards {
-            // The only failure is a loop that is shut down, and then nobody asks any more.
-            all += (try? await shard.eventLoop.submit { shard.value.heldSessions }.get()) ?? []
-        }
-        return all
+    ///
+    /// - Returns: on the link loop. Fails only if a loop is shut down.
+    package func heldSessions() -> EventLoopFuture<[HeldSession]> {
+        let parts = self.shards.map { shard in shard.eventLoop.submit { shard.value.heldSessions } }
+        return EventLoopFuture.whenAllSucceed(parts, on: self.linkLoop).map { $0.flatMap(\.self) }
     }
 
     /// Sessions that are here, or on their way here or away. Safe on any thread.
@@ -128,7 +128,7 @@ extension Broker {
 
     /// Another node has a session of a client as well. If the one here is newer, it is to be given what is there.
     ///
-    /// - Parameter done: called on the link loop, unless nothing is to be done.
+    /// - Parameter done: called on the link loop, unless there is none here.
     package func unite(
         _ other: HeldSession,
         isNewer: @escaping @Sendable (_ epoch: UInt64) -> Bool,
@@ -139,7 +139,7 @@ extension Broker {
         let link = self.shared.mailboxes[Shard.linkShard]
         self.shared.mailboxes[owner.shard].post(
             .command { shard in
-                guard let union = shard.union(clientID, owner, isNewer: isNewer) else { return }
+                let union = shard.union(clientID, owner, isNewer: isNewer)
                 link.post(.command { _ in done(union) })
             }
         )

@@ -8,11 +8,13 @@ extension Shard {
         _ clientID: ClientID,
         _ owner: SessionDirectory.Owner,
         isNewer: (_ epoch: UInt64) -> Bool
-    ) -> Union? {
+    ) -> Union {
         guard let session = self.sessions[clientID], session.owner == owner, session.phase == .present,
             !session.isUniting
         else { return .later }
-        guard isNewer(session.state.epoch) else { return nil }
+        guard isNewer(session.state.epoch) else {
+            return .older(HeldSession(clientID: clientID.text, epoch: session.state.epoch))
+        }
         self.beginTick()
         session.isUniting = true
         let bound = NIOLoopBound(session, eventLoop: self.eventLoop)
@@ -242,7 +244,11 @@ extension Shard {
     /// The session has what this node knows of it: asks for what others have.
     func claimElsewhere(_ session: Session, _ connection: Connection, _ request: SessionRequest, isPresent: Bool) {
         session.state.epoch = self.shared.makeStamp(nowMilliseconds: self.nowMilliseconds).rawValue
-        guard connection.isOpen, let claims = self.sessionClaims(for: connection) else {
+        let claims = self.sessionClaims(for: connection)
+        guard connection.isOpen, let claims else {
+            var request = request
+            // For a client that has gone before the others were asked nothing is begun here: one of them may have its session.
+            if !isPresent, claims != nil { request.expirySeconds = 0 }
             return self.judge(session, connection, request, isPresent: isPresent)
         }
         let bound = NIOLoopBound(

@@ -49,6 +49,19 @@ struct PeerTests {
         }
     }
 
+    @Test("a peer that is away gets retained messages later as messages, if a session that is kept there wants them")
+    func retainedForTheAway() async throws {
+        try await TestBroker.run { broker in
+            let peer = try await broker.attachPeer("b")
+            try await peer.subscribe("t", isKept: true)
+            try await peer.setAway(true)
+            let publisher = try await broker.connect("p")
+            try await publisher.publish("u", "x", retain: true)
+            try await publisher.publish("t", "y", retain: true)
+            #expect(try await eventually { try await peer.records().map(\.payload) == ["y"] })
+        }
+    }
+
     @Test("what comes from a peer goes to clients on all shards and to no peer")
     func noSecondHop() async throws {
         try await TestBroker.run { broker in

@@ -64,6 +64,10 @@ struct TestPeer: Sendable {
         try await self.onLink { self.broker.setLinked(self.slot, isLinked) }
     }
 
+    func setAway(_ isAway: Bool) async throws {
+        try await self.onLink { self.broker.setAway(self.outlet.value, isAway) }
+    }
+
     func setCongested(_ isCongested: Bool) async throws {
         try await self.onLink { self.broker.setCongested(self.slot, isCongested) }
     }

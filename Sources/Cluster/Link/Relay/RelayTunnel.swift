@@ -1,6 +1,5 @@
 import Logging
 import NIOCore
-import NIOPosix
 
 /// A link between two other members that this node carries: two connections, and the bytes of each go out on the other.
 ///
@@ -11,7 +10,7 @@ import NIOPosix
 final class RelayTunnel {
     /// What may wait in each direction, apart from what was read at once.
     private static let waterMarks = ChannelOptions.Types.WriteBufferWaterMark(low: 64 << 10, high: 256 << 10)
-    private static let readBytes = 64 << 10
+    private static let readAllocator = FixedSizeRecvByteBufferAllocator(capacity: 64 << 10)
 
     let call: RelayCall
     private unowned let hub: LinkHub
@@ -34,17 +33,12 @@ final class RelayTunnel {
         try self.near.syncOptions?.setOption(.writeBufferWaterMark, value: Self.waterMarks)
         try self.near.pipeline.syncOperations.addHandler(nearEnd)
         let bound = NIOLoopBound(farEnd, eventLoop: self.hub.loop)
-        ClientBootstrap(group: self.hub.loop)
-            .connectTimeout(self.hub.configuration.connectTimeout)
-            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Self.readBytes))
-            .channelOption(.writeBufferWaterMark, value: Self.waterMarks)
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(bound.value)
-                }
+        self.hub.transport
+            .connect(to: address, timeout: self.hub.configuration.connectTimeout) { channel in
+                try channel.syncOptions?.setOption(.writeBufferWaterMark, value: Self.waterMarks)
+                try channel.syncOptions?.setOption(.recvAllocator, value: Self.readAllocator)
+                try channel.pipeline.syncOperations.addHandler(bound.value)
             }
-            .connect(to: address)
             .assumeIsolated()
             .whenComplete { result in
                 switch result {

@@ -15,6 +15,7 @@ package final class IncomingLink: ChannelDuplexHandler, RemovableChannelHandler 
     private static let portionBytes = 4 << 20
 
     private unowned let hub: LinkHub
+    let number: UInt64
     private let source: StrangerLimit.Source
     private var peer: LinkPeer?
     /// The member that carries the link; nil where it is direct.
@@ -33,11 +34,12 @@ package final class IncomingLink: ChannelDuplexHandler, RemovableChannelHandler 
     private var lastAnswered: NIODeadline
     private var context: ChannelHandlerContext?
 
-    init(hub: LinkHub, source: StrangerLimit.Source) {
+    init(hub: LinkHub, number: UInt64, source: StrangerLimit.Source) {
         self.hub = hub
+        self.number = number
         self.source = source
         self.decoder = LinkFrameDecoder(frameBytesMax: LinkProtocol.helloBytesMax)
-        self.lastHeard = .now()
+        self.lastHeard = hub.loop.now
         self.lastAnswered = self.lastHeard
     }
 
@@ -82,7 +84,7 @@ package final class IncomingLink: ChannelDuplexHandler, RemovableChannelHandler 
         // A link that is closed is still read from until TLS has said so too.
         guard !self.isClosed else { return }
         var bytes = self.unwrapInboundIn(data)
-        self.lastHeard = .now()
+        self.lastHeard = self.hub.loop.now
         if let peer = self.peer { peer.statistics.bytesReceived += UInt64(bytes.readableBytes) }
         if self.input.readableBytes == 0 { self.input = bytes } else { self.input.writeBuffer(&bytes) }
         self.work()
@@ -318,7 +320,7 @@ package final class IncomingLink: ChannelDuplexHandler, RemovableChannelHandler 
     private func acknowledge() {
         guard let peer = self.peer, !self.isClosed else { return }
         self.unacknowledged = 0
-        let now = NIODeadline.now()
+        let now = self.hub.loop.now
         self.acknowledging.onFlushed(at: now)
         self.lastAnswered = now
         self.send(.acknowledgement(sequence: peer.receiver.acknowledgeable, tableSequence: peer.table.sequence))

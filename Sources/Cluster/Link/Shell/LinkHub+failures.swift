@@ -17,7 +17,7 @@ extension LinkHub {
         ]
         if peer == nil || error.code == .handshake {
             let caller = peer.map { "\(host) \($0)" } ?? host
-            guard let failures = self.failures.onFailure(of: caller, now: .now()) else { return }
+            guard let failures = self.failures.onFailure(of: caller, now: self.loop.now) else { return }
             metadata["failures"] = "\(failures)"
         }
         let isExpected = error.code == .goodbye || (error.code == .refused && peer != nil)

@@ -1,7 +1,6 @@
 package import LocalBroker
 package import Logging
 package import NIOCore
-import NIOPosix
 import NIOSSL
 
 /// All links of one node: the acceptor, the links out, and what is known of each member.
@@ -14,13 +13,15 @@ package final class LinkHub {
     package unowned let host: any LinkHost
     /// This node's own table of subscriptions; each link reads from it what its peer has not had.
     package private(set) var ownTable = OwnTable()
-    var generator = SystemRandomNumberGenerator()
+    let transport: any LinkTransport
+    var generator: any RandomNumberGenerator
 
     private(set) var peers: [String: LinkPeer] = [:]
     /// What is kept of members that are gone, in case they were only out of sight.
     private var gone: [String: GonePeer] = [:]
     private var server: (any Channel)?
-    private var incoming: [ObjectIdentifier: IncomingLink] = [:]
+    private var incoming: [UInt64: IncomingLink] = [:]
+    private var lastIncoming: UInt64 = 0
     /// What connections begin with from now on.
     var credentials: LinkCredentials
     private var strangers: StrangerLimit
@@ -56,8 +57,17 @@ package final class LinkHub {
         var until: NIODeadline
     }
 
-    package init(loop: any EventLoop, configuration: LinkConfiguration, host: any LinkHost, logger: Logger) {
+    package init(
+        loop: any EventLoop,
+        configuration: LinkConfiguration,
+        host: any LinkHost,
+        logger: Logger,
+        transport: (any LinkTransport)? = nil,
+        generator: any RandomNumberGenerator = SystemRandomNumberGenerator()
+    ) {
         self.loop = loop
+        self.transport = transport ?? SocketTransport(loop: loop)
+        self.generator = generator
         self.configuration = configuration
         self.credentials = configuration.credentials
         self.strangers = StrangerLimit(
@@ -77,14 +87,7 @@ package final class LinkHub {
             initialDelay: self.configuration.heartbeatInterval,
             delay: self.configuration.heartbeatInterval
         ) { _ in bound.value.onHeartbeat() }
-        return ServerBootstrap(group: self.loop)
-            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 64 << 10))
-            .childChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { try bound.value.onAccepted(channel) }
-            }
-            .bind(host: address, port: port)
+        return self.transport.listen(host: address, port: port) { try bound.value.onAccepted($0) }
             .flatMapThrowing { channel in
                 bound.value.server = channel
                 guard let local = channel.localAddress else { throw ChannelError.unknownLocalAddress }
@@ -114,8 +117,9 @@ package final class LinkHub {
             self.onFailure(error, peer: nil, address: address)
             throw error
         }
-        let link = IncomingLink(hub: self, source: source)
-        self.incoming[ObjectIdentifier(link)] = link
+        self.lastIncoming += 1
+        let link = IncomingLink(hub: self, number: self.lastIncoming, source: source)
+        self.incoming[link.number] = link
         if let context = self.credentials.called {
             try channel.pipeline.syncOperations.addHandler(LinkOpeningHandler(link: link))
             try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: context))
@@ -202,6 +206,7 @@ package final class LinkHub {
         } else {
             peer.hasOldRoutes = gone?.host != nil
         }
+        // An empty one is known up to there too.
         if let kept { self.host.tableAdvanced(peer: name, to: kept.table.sequence) }
         outgoing.connect()
     }
@@ -238,7 +243,7 @@ package final class LinkHub {
             sender: sender,
             host: routes.isEmpty ? nil : peer.host,
             takenBefore: peer.outgoing.takenBefore,
-            until: .now() + self.configuration.goneGrace
+            until: self.loop.now + self.configuration.goneGrace
         )
         self.onProgress()
     }
@@ -362,13 +367,13 @@ package final class LinkHub {
     var strangerCount: Int { self.strangers.open }
 
     func onIncomingClosed(_ link: IncomingLink) {
-        self.incoming[ObjectIdentifier(link)] = nil
+        self.incoming[link.number] = nil
     }
 
     // MARK: Time
 
     private func onHeartbeat() {
-        let now = NIODeadline.now()
+        let now = self.loop.now
         for peer in self.peers.values { peer.outgoing.onHeartbeat(now: now) }
         for link in self.incoming.values { link.onTick(now: now) }
         for (name, peer) in self.gone where peer.until <= now { self.forgetForGood(name, peer) }

@@ -1,7 +1,6 @@
 import LocalBroker
 import Logging
 import NIOCore
-import NIOPosix
 import NIOSSL
 
 #if canImport(Glibc)
@@ -54,16 +53,10 @@ extension OutgoingLink {
         _ handlers: @escaping () throws -> [any ChannelHandler]
     ) -> EventLoopFuture<any Channel>.Isolated {
         let bound = NIOLoopBound(handlers, eventLoop: self.hub.loop)
-        return ClientBootstrap(group: self.hub.loop)
-            .connectTimeout(self.hub.configuration.connectTimeout)
-            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .channelOption(.writeBufferWaterMark, value: .init(low: 128 << 10, high: 512 << 10))
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandlers(bound.value())
-                }
+        return self.hub.transport
+            .connect(to: address, timeout: self.hub.configuration.connectTimeout) { channel in
+                try channel.pipeline.syncOperations.addHandlers(bound.value())
             }
-            .connect(to: address)
             .assumeIsolated()
     }
 

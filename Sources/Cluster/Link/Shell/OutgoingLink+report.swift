@@ -12,7 +12,7 @@ extension OutgoingLink {
         statistics.state = self.state
         statistics.via = self.via
         statistics.directFailure = self.via == nil ? nil : self.directFailure
-        statistics.age = .now() - self.changedAt
+        statistics.age = self.hub.loop.now - self.changedAt
         statistics.bytesRaw = self.bytesRaw + (self.feed?.bytesRaw ?? 0)
         statistics.bytesSent = self.bytesSent + (self.feed?.bytesSent ?? 0)
         statistics.connects = self.connects

@@ -53,7 +53,7 @@ package final class OutgoingLink {
     /// The host was told that the link stands.
     private var isAnnounced = false
     /// Since when the link has been up, or missing.
-    private(set) var changedAt = NIODeadline.now()
+    private(set) var changedAt: NIODeadline
     /// Why there is no link, in words; `nil` while there is one, or before the first attempt has ended.
     var failure: String?
 
@@ -63,7 +63,7 @@ package final class OutgoingLink {
     private(set) var channel: (any Channel)?
     private var handler: OutgoingLinkHandler?
     private(set) var feed: LinkFeed?
-    private var lastHeard = NIODeadline.now()
+    private var lastHeard: NIODeadline
     private var isDrainScheduled = false
     /// How far the peer says it has followed this node's table.
     private(set) var tableAcknowledged: UInt64 = 0
@@ -92,6 +92,8 @@ package final class OutgoingLink {
         let configuration = hub.configuration
         self.sender = sender
         self.takenBefore = takenBefore
+        self.changedAt = hub.loop.now
+        self.lastHeard = self.changedAt
         self.flushing = FlushPolicy(messages: configuration.flushMessages, delay: configuration.flushDelay)
     }
 
@@ -103,7 +105,7 @@ package final class OutgoingLink {
         self.handler = handler
         self.via = handler.via
         self.channel = channel
-        self.lastHeard = .now()
+        self.lastHeard = self.hub.loop.now
         let configuration = self.hub.configuration
         let hello = LinkHello(
             compressionOffered: configuration.compressionLevel == nil ? 0 : 1,
@@ -157,7 +159,7 @@ package final class OutgoingLink {
         let channel = self.channel
         let wasUp = self.phase == .up
         if wasUp {
-            self.changedAt = .now()
+            self.changedAt = self.hub.loop.now
             self.sender.onDisconnected()
             self.peer?.host.linkChanged(isUp: false)
         }
@@ -203,7 +205,7 @@ package final class OutgoingLink {
     // MARK: Hearing
 
     func onHeard() {
-        self.lastHeard = .now()
+        self.lastHeard = self.hub.loop.now
     }
 
     func onFrame(_ frame: LinkFrame) throws(LinkError) {
@@ -254,7 +256,7 @@ package final class OutgoingLink {
         let recordMax = Int(answer.frameBytesMax) - LinkProtocol.frameOverheadBytes
         self.sender.limits.recordBytesMax = max(1_024, min(self.hub.configuration.sender.recordBytesMax, recordMax))
         self.phase = .up
-        self.changedAt = .now()
+        self.changedAt = self.hub.loop.now
         self.failure = nil
         self.connects += 1
         self.lastRefusal = nil
@@ -279,7 +281,7 @@ package final class OutgoingLink {
         try feed.send(.position(nextSequence: next))
         self.collect()
         self.drain()
-        self.onHeartbeat(now: .now())
+        self.onHeartbeat(now: self.hub.loop.now)
         self.hub.onProgress()
         // What was sent just now may have shown that it is broken again.
         guard self.phase == .up else { return }
@@ -303,7 +305,7 @@ package final class OutgoingLink {
     func onPending() {
         guard let peer = self.peer, self.phase != .stopped else { return }
         guard self.isSending, self.channel?.isWritable == true else { return self.collect() }
-        let now = NIODeadline.now()
+        let now = self.hub.loop.now
         switch self.flushing.decide(pending: peer.host.pendingCount, now: now) {
         case .nothing:
             break

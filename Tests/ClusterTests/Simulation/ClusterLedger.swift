@@ -1,0 +1,181 @@
+import NIOCore
+import Protocol
+
+/// What clients were promised and what they got.
+struct ClusterLedger {
+    struct Message {
+        var publisher: Int
+        /// The publisher's connection, and the node and the life of it that it led to.
+        var connection: Int
+        var node: Int
+        var epoch: UInt64
+        var topic: String
+        var payload: String
+        var qos: QoS
+        var sentAt: UInt64
+        /// When all links had last stood for a while in the life of the node; 0 if never.
+        var wholeAt: UInt64
+        var acknowledgedAt: UInt64?
+        /// Its publisher has sent it again.
+        var isResent = false
+    }
+
+    struct Subscription {
+        var client: Int
+        var filter: String
+        var group: String?
+        var qos: QoS
+        var generation: Int
+        var acknowledgedAt: UInt64?
+        /// The lives of nodes that were linked to the client's node when it was told that it is subscribed.
+        var linked: Set<UInt64> = []
+
+        /// Level by level, without making any: this is asked for each message and subscription.
+        func matches(_ topic: String) -> Bool {
+            var filter = self.filter.utf8[...]
+            var topic = topic.utf8[...]
+            while let next = filter.first {
+                if next == UInt8(ascii: "#") { return true }
+                if next == UInt8(ascii: "+") {
+                    filter = filter.dropFirst()
+                    topic = topic.drop { $0 != UInt8(ascii: "/") }
+                } else {
+                    guard topic.first == next else { return false }
+                    filter = filter.dropFirst()
+                    topic = topic.dropFirst()
+                }
+            }
+            return topic.isEmpty
+        }
+    }
+
+    struct Client {
+        /// Counts the sessions it has had.
+        var generation = 0
+        /// When the last one began.
+        var generationAt: UInt64 = 0
+        /// It had a session that is not lost with a node, and was given another.
+        var isSplit = false
+        /// Where it has connected to, and when.
+        var visits: [Visit] = []
+        /// When it was disconnected.
+        var departures: [UInt64] = []
+        var received: [Receipt] = []
+    }
+
+    struct Visit {
+        var node: Int
+        var epoch: UInt64
+        var time: UInt64
+        /// The node has answered.
+        var isConnected = false
+    }
+
+    struct Receipt {
+        var isRetained: Bool
+        var message: Int
+        var generation: Int
+        var qos: QoS
+        var time: UInt64
+    }
+
+    var messages: [Message] = []
+    var subscriptions: [Subscription] = []
+    var clients: [Client] = []
+    /// No node is taken for dead.
+    var areNodesSound = true
+
+    // MARK: While it runs
+
+    /// - Returns: what is wrong.
+    mutating func onReceived(_ client: Int, _ publish: Publish, at time: UInt64) -> String? {
+        let payload = String(buffer: publish.payload)
+        // A retained message that is deleted says nothing of itself.
+        guard !payload.isEmpty else { return nil }
+        guard let number = Int(payload), self.messages.indices.contains(number),
+            self.messages[number].topic == publish.topic
+        else { return "is given what nobody has published: \(publish.topic) \(payload)" }
+        guard self.subscriptions.contains(where: { $0.client == client && $0.matches(publish.topic) }) else {
+            return "is given \(publish.topic) and has not subscribed to it"
+        }
+        let generation = self.clients[client].generation
+        let earlier = self.clients[client].received.last {
+            $0.message == number && $0.generation == generation && !$0.isRetained
+        }
+        self.clients[client].received.append(
+            Receipt(
+                isRetained: publish.retain,
+                message: number,
+                generation: generation,
+                qos: publish.qos,
+                time: time
+            )
+        )
+        // What is retained comes again with each subscription.
+        let isUnclear = self.clients[client].isSplit || self.clients[self.messages[number].publisher].isSplit
+        guard !publish.retain, !isUnclear else { return nil }
+        if earlier != nil, publish.qos == .exactlyOnce || self.messages[number].qos == .atMostOnce {
+            return "is given \(self.words(number)) twice, at \(publish.qos)"
+        }
+        guard earlier == nil else { return nil }
+        return self.disorder(client, number)
+    }
+
+    /// The messages of one publisher's connection on one topic come in order; what comes again does not count.
+    private func disorder(_ client: Int, _ number: Int) -> String? {
+        let message = self.messages[number]
+        let generation = self.clients[client].generation
+        // Who was not there the first time may be given it when its publisher sends it again.
+        let wasThere = self.subscriptions.contains {
+            $0.client == client && $0.generation == generation && $0.matches(message.topic)
+                && $0.acknowledgedAt.map { $0 < message.sentAt } == true
+        }
+        // Of QoS 0 it may have been lost the first time, and while a node was taken for dead it may not have been safe.
+        let isSure = self.areNodesSound && self.clients[client].received.last?.qos != .atMostOnce
+        let isFirst = isSure || !message.isResent
+        // What a member has not taken goes to another one later.
+        let members = self.subscriptions.filter { $0.group != nil && $0.matches(message.topic) }.map(\.client)
+        let isShared = members.contains(client)
+        let hasLeft = members.contains { !self.clients[$0].departures.isEmpty || self.clients[$0].visits.count > 1 }
+        guard wasThere, isFirst, !isShared || (!hasLeft && self.areNodesSound) else { return nil }
+        let later = self.clients[client].received.first { receipt in
+            let other = self.messages[receipt.message]
+            return !receipt.isRetained && receipt.message > number && receipt.generation == generation
+                && other.topic == message.topic
+                && other.publisher == message.publisher && other.connection == message.connection
+                && other.qos == message.qos
+        }
+        return later.map { "is given \(self.words(number)) after \(self.words($0.message))" }
+    }
+
+    func words(_ number: Int) -> String {
+        let message = self.messages[number]
+        return "message \(number) (\(message.topic) by c\(message.publisher) at n\(message.node), \(message.qos), "
+            + "sent at \(message.sentAt / 1_000_000))"
+    }
+
+    // MARK: At the end
+
+    /// A node has died since then that had the client's session, or may have had it: it may have been about to leave.
+    func mayHaveDied(_ client: Int, since: UInt64, deaths: [UInt64: UInt64]) -> Bool {
+        let visits = self.clients[client].visits
+        return visits.indices.contains { index in
+            guard let death = deaths[visits[index].epoch], death > since else { return false }
+            let next = visits[index...].first { $0.isConnected && $0.epoch != visits[index].epoch }
+            return next.map { death < $0.time + 3_000_000_000 } ?? true
+        }
+    }
+
+    /// A subscription stands since before the message was sent, and the node of the publisher knew of it.
+    func isOwed(_ number: Int, to subscription: Subscription) -> Bool {
+        let message = self.messages[number]
+        guard message.acknowledgedAt != nil, message.qos != .atMostOnce, subscription.qos != .atMostOnce,
+            let since = subscription.acknowledgedAt, since < message.sentAt, subscription.matches(message.topic),
+            subscription.generation == self.clients[subscription.client].generation
+        else { return false }
+        return subscription.linked.contains(message.epoch) || message.wholeAt > since
+    }
+
+    /// All that a client was given, in whatever session.
+    func received(by client: Int) -> Set<Int> { Set(self.clients[client].received.map(\.message)) }
+}

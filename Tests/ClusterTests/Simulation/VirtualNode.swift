@@ -1,0 +1,185 @@
+import Logging
+import NIOCore
+
+@testable import Cluster
+@testable import LocalBroker
+
+/// A host with the process that runs there: a real broker of one shard, with its real side of the cluster.
+final class VirtualNode {
+    let index: Int
+    let name: String
+    private unowned let simulation: ClusterSimulation
+    /// How far its wall clock is off.
+    private let clockSkewMilliseconds: Int64
+    private(set) var life: Life?
+    /// Those that are over. What their loops may still hold is not to be freed before.
+    private var earlierLives: [Life] = []
+    private(set) var epoch: UInt64 = 0
+
+    final class Life {
+        let epoch: UInt64
+        let startedAt: UInt64
+        let loop: VirtualLoop
+        let broker: Broker
+        let shard: Shard
+        let links: ClusterService.Links
+
+        init(epoch: UInt64, loop: VirtualLoop, broker: Broker, links: ClusterService.Links) {
+            self.epoch = epoch
+            self.startedAt = loop.time.now
+            self.loop = loop
+            self.broker = broker
+            self.shard = broker.linkShard
+            self.links = links
+        }
+
+        var hub: LinkHub { self.links.hub }
+    }
+
+    init(index: Int, simulation: ClusterSimulation) {
+        self.index = index
+        self.name = "n\(index)"
+        self.simulation = simulation
+        self.clockSkewMilliseconds = Int64.random(in: -200...200, using: &simulation.generator)
+    }
+
+    var site: VirtualSite { .node(self.index) }
+    var isAlive: Bool { self.life != nil }
+    var linkAddress: SocketAddress {
+        get throws { try VirtualNetwork.address(ofNode: self.index, port: 7947) }
+    }
+    var clientAddress: SocketAddress {
+        get throws { try VirtualNetwork.address(ofNode: self.index, port: 1883) }
+    }
+
+    func start() throws {
+        let time = self.simulation.time
+        let loop = VirtualLoop(time)
+        let skew = self.clockSkewMilliseconds
+        let clock = WallClock(time: time, skewMilliseconds: skew)
+        self.epoch = clock.milliseconds
+        let configuration = self.configuration
+        let seed = self.simulation.generator.next()
+        let shared = BrokerShared(
+            configuration: configuration,
+            access: try AccessControl(configuration),
+            storage: nil,
+            eventLoops: [loop],
+            wallClock: { clock.milliseconds },
+            seed: seed
+        )
+        let shard = Broker.makeShard(0, on: loop, shared)
+        let broker = Broker(
+            shared: shared,
+            shards: [shard],
+            group: loop,
+            storage: nil,
+            identity: BrokerIdentity(configuration, nowMilliseconds: self.epoch)
+        )
+        let transport = VirtualTransport(
+            network: self.simulation.network,
+            loop: loop,
+            site: self.site,
+            address: try self.linkAddress
+        )
+        let links = ClusterService.makeLinks(
+            of: broker,
+            self.clusterConfiguration,
+            transport: transport,
+            generator: SeededGenerator(seed: self.simulation.generator.next())
+        ) { [unowned self] name, epoch in
+            self.simulation.membership.confirmDead(name, epoch: epoch, by: self)
+        }
+        _ = links.value.hub.listen(host: "", port: 0)
+        let listener = try ListenerContext(.init(host: "127.0.0.1", port: 1883), of: configuration)
+        let address = try self.clientAddress
+        let network = self.simulation.network
+        let site = self.site
+        // As a node that joins: clients are served when it knows what the others have.
+        links.value.hub.whenInStep(within: .seconds(5)).assumeIsolated().whenComplete { _ in
+            guard !loop.isDead else { return }
+            network.listen(at: address, site: site, loop: loop) { channel in
+                try channel.pipeline.syncOperations.addHandler(Connection(shard: shard.value, listener: listener))
+            }
+        }
+        self.life = Life(epoch: self.epoch, loop: loop, broker: broker, links: links.value)
+    }
+
+    /// The process is killed.
+    func end() {
+        guard let life = self.life else { return }
+        life.loop.isDead = true
+        self.earlierLives.append(life)
+        self.life = nil
+    }
+
+    /// The world ends.
+    func forget() {
+        self.end()
+        for life in self.earlierLives {
+            life.hub.finishFirstSync(false)
+            life.links.host.takeover = nil
+            life.links.host.onFirstPeer = nil
+        }
+    }
+
+    private var configuration: BrokerConfiguration {
+        var configuration = BrokerConfiguration()
+        configuration.shards = 1
+        configuration.name = self.name
+        configuration.maximumConnections = 1000
+        configuration.logger = self.logger
+        return configuration
+    }
+
+    private var clusterConfiguration: ClusterConfiguration {
+        var configuration = ClusterConfiguration(name: self.name, bootEpoch: self.epoch, logger: self.logger)
+        configuration.links.compressionLevel = self.simulation.isCompressed ? 1 : nil
+        // The promise is looked at, not what is left of it when the network is slow.
+        configuration.links.tableAppliedTimeout = .seconds(30)
+        return configuration
+    }
+
+    private var logger: Logger {
+        guard self.simulation.isTelling else {
+            var logger = Logger(label: self.name) { _ in SwiftLogNoOpLogHandler() }
+            logger.logLevel = .critical
+            return logger
+        }
+        let log = StoryLog(node: self.name, simulation: self.simulation)
+        return Logger(label: self.name) { _ in log }
+    }
+}
+
+/// Each node has its own idea of what time it is.
+private struct WallClock: @unchecked Sendable {
+    let time: VirtualTime
+    let skewMilliseconds: Int64
+
+    var milliseconds: UInt64 {
+        UInt64(1_750_000_000_000 + Int64(self.time.milliseconds) + self.skewMilliseconds)
+    }
+}
+
+/// What a node logs is part of the story. One thread runs it all.
+private struct StoryLog: LogHandler, @unchecked Sendable {
+    let node: String
+    unowned let simulation: ClusterSimulation
+    var logLevel = Logger.Level.debug
+    var metadata: Logger.Metadata = [:]
+
+    init(node: String, simulation: ClusterSimulation) {
+        self.node = node
+        self.simulation = simulation
+    }
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { self.metadata[key] }
+        set { self.metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+        let facts = (event.metadata ?? [:]).sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
+        self.simulation.tell("\(self.node) \(event.level): \(event.message) \(facts.joined(separator: " "))")
+    }
+}
