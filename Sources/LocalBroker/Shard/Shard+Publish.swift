@@ -413,7 +413,7 @@ extension Shard {
             guard let outlet = self.outlets[Int(receiver.slot)] else { return }
             // Who is there has got it with all peers; who is away has it in its store when it comes back, but its sessions
             // that are kept would not hear of it.
-            if message.retain, !outlet.isAway { return }
+            if message.retain, message.groups.count == 0, !outlet.isAway { return }
             // Filters that overlap give a peer one copy; it matches for itself. The first of several may ask for less
             // than the others, so then the message keeps its own QoS.
             self.append(message, qos: isOnly ? receiver.qos : message.qos, to: outlet)
