@@ -39,7 +39,9 @@ extension ClusterService {
 
     private func offer(_ sessions: [OfferedSession], to peers: Set<String>, until end: NIODeadline) async {
         let given = self.broker.linkLoop.flatSubmit { () -> EventLoopFuture<Void> in
-            guard let takeover = self.state.value.host.takeover else { return self.broker.linkLoop.makeSucceededVoidFuture() }
+            guard let takeover = self.state.value.host.takeover else {
+                return self.broker.linkLoop.makeSucceededVoidFuture()
+            }
             let timer = self.broker.linkLoop.makePromise(of: Void.self)
             self.broker.linkLoop.scheduleTask(deadline: end) { timer.succeed() }
             takeover.giveAway(sessions, to: peers).cascade(to: timer)
