@@ -67,6 +67,10 @@ extension TakeoverCore {
         now: NIODeadline
     ) -> [Action] {
         self.onLateAnswer(number, from: peer)
+        if let arrival = self.claims[number]?.arrivals[peer], !arrival.isWhole {
+            // It has begun to give the session, and taken it back since.
+            return self.drop(number, peer) + self.finishIfDone(number, now: now)
+        }
         guard self.claims[number]?.awaited.remove(peer) != nil else { return [] }
         switch verdict {
         case .none: break

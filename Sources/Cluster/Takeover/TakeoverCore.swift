@@ -225,6 +225,9 @@ package struct TakeoverCore: Sendable {
         for key in self.departures.keys { self.departures[key]?.held.removeAll { $0.from == peer } }
         for key in self.departures.keys.sorted(by: ClaimKey.order) {
             if key.claimer == peer {
+                // If it lives it waits for the rest.
+                let message = TakeoverMessage.answer(claim: key.number, .none, epoch: 0)
+                self.endings.note(message, to: peer, until: now + self.settings.partTimeout)
                 actions += self.cancel(key, now: now)
             } else {
                 self.departures[key]?.awaitedMarks.remove(peer)

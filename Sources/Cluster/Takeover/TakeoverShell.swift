@@ -201,7 +201,7 @@ final class TakeoverShell {
         }
     }
 
-    private func compare(_ session: HeldSession, _ peer: String, tries: Int = 500) {
+    private func compare(_ session: HeldSession, _ peer: String, tries: Int = 1_500) {
         let name = self.hub.configuration.name
         let bound = NIOLoopBound(self, eventLoop: self.loop)
         self.broker.unite(session) { epoch in
@@ -298,6 +298,12 @@ final class TakeoverShell {
     private func finish(_ number: UInt64, _ givers: [String], _ refusal: TakeoverCore.Refusal?) {
         guard let claim = self.claims.removeValue(forKey: number) else { return }
         let arrived = givers.compactMap { self.arriving.removeValue(forKey: Move(number: number, giver: $0)) }
+        for session in arrived where !session.isWhole {
+            self.logger.warning(
+                "a session goes on without what waited in it: its node is gone",
+                metadata: ["client": "\(claim.clientID.logged)"]
+            )
+        }
         let bound = NIOLoopBound(self, eventLoop: self.loop)
         let loop = self.loop
         self.broker.finish(claim, arrived: arrived, refusal: refusal.map(ReasonCode.init)) {

@@ -1,7 +1,7 @@
 extension StringProtocol {
     /// The text, which came from outside, as it may stand in the log: what could end the line or move the reader's cursor is
     /// written out, and there are 128 characters at most. So nobody writes lines that look like the broker's own.
-    var logged: String {
+    package var logged: String {
         var result = ""
         for (index, scalar) in self.unicodeScalars.enumerated() {
             guard index < 128 else { return result + "…" }

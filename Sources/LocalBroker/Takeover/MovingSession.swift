@@ -55,6 +55,8 @@ package final class ArrivingSession {
     let session: Session
     private let crossing: Crossing
     private var image = ByteBuffer()
+    /// All that the other node had of it is here.
+    package private(set) var isWhole = false
 
     init(_ session: Session, _ crossing: Crossing, shard: Shard) {
         self.shard = shard
@@ -88,6 +90,7 @@ package final class ArrivingSession {
             )
         else { return false }
         self.image = ByteBuffer()
+        self.isWhole = true
         self.session.state = state
         self.session.state.log.appendWaiting(of: early.log)
         return true

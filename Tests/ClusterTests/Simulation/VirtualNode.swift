@@ -141,12 +141,8 @@ final class VirtualNode {
     }
 
     private var logger: Logger {
-        guard self.simulation.isTelling else {
-            var logger = Logger(label: self.name) { _ in SwiftLogNoOpLogHandler() }
-            logger.logLevel = .critical
-            return logger
-        }
-        let log = StoryLog(node: self.name, simulation: self.simulation)
+        var log = StoryLog(node: self.name, simulation: self.simulation)
+        if !self.simulation.isTelling { log.logLevel = .warning }
         return Logger(label: self.name) { _ in log }
     }
 }
@@ -161,7 +157,7 @@ private struct WallClock: @unchecked Sendable {
     }
 }
 
-/// What a node logs is part of the story. One thread runs it all.
+/// What a node logs is part of the story, and says of which clients less is promised from now on. One thread runs it all.
 private struct StoryLog: LogHandler, @unchecked Sendable {
     let node: String
     unowned let simulation: ClusterSimulation
@@ -179,6 +175,10 @@ private struct StoryLog: LogHandler, @unchecked Sendable {
     }
 
     func log(event: LogEvent) {
+        if "\(event.message)".hasPrefix("a session goes on without"), let client = event.metadata?["client"] {
+            self.simulation.clients.first { $0.name == "\(client)" }.map(self.simulation.split)
+        }
+        guard self.simulation.isTelling else { return }
         let facts = (event.metadata ?? [:]).sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
         self.simulation.tell("\(self.node) \(event.level): \(event.message) \(facts.joined(separator: " "))")
     }

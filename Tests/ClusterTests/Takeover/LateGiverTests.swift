@@ -66,4 +66,24 @@ struct LateGiverTests {
         let actions = core.onPeerGone("a", now: self.now)
         #expect(actions == [.abandon(number, giver: "a"), .finish(number, givers: [], nil)])
     }
+
+    @Test("A giver that took its claimer for dead tells it so, and the claimer waits no longer")
+    func oneSided() throws {
+        var giver = TakeoverCore(name: "a", epoch: 0)
+        _ = giver.onLinkUp("b", now: self.now)
+        let claim = TakeoverMessage.Claim(number: 1, epoch: 9, discards: false, clientID: "s", userName: nil)
+        _ = giver.onMessage(.claim(claim), from: "b", now: self.now)
+        let key = ClaimKey(claimer: "b", number: 1)
+        _ = giver.onFenced(key, .held(epoch: 3, subscriptions: ByteBuffer()), now: self.now)
+        #expect(giver.onPeerGone("b", now: self.now).contains(.takeBack(key)))
+        let told = giver.onLinkUp("b", now: self.now)
+        #expect(told.first == .send(.answer(claim: 1, .none, epoch: 0), to: "b"))
+
+        var (core, number) = self.claiming()
+        _ = core.onMessage(.answer(claim: number, .none, epoch: 0), from: "c", now: self.now)
+        _ = core.onMessage(self.subscriptions(of: number), from: "a", now: self.now)
+        _ = core.onInstalled(number, giver: "a", tableSequence: 1, now: self.now)
+        let actions = core.onMessage(.answer(claim: number, .none, epoch: 0), from: "a", now: self.now)
+        #expect(actions.suffix(2) == [.abandon(number, giver: "a"), .finish(number, givers: [], nil)])
+    }
 }
