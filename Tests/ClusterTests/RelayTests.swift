@@ -1,3 +1,4 @@
+import Dispatch
 import Gossip
 import NIOCore
 import NIOPosix
@@ -5,12 +6,6 @@ import Synchronization
 import Testing
 
 @testable import Cluster
-
-#if canImport(Glibc)
-import Glibc
-#else
-import Darwin
-#endif
 
 @Suite("Links through a third node", .serialized)
 struct RelayTests {
@@ -152,17 +147,15 @@ struct RelayTests {
         }
         #expect(try await self.isLinked(cut, via: "c"))
         // While b is held up much of it is on its way, when the direct connection is made.
-        let isHeld = Mutex(true)
-        async let held: Void = cut.b.run { _, _ in
-            while isHeld.withLock({ $0 }) { usleep(1_000) }
-        }
+        let gate = DispatchSemaphore(value: 0)
+        async let held: Void = cut.b.run { _, _ in gate.wait() }
         let total: UInt64 = 50_000
         let batch = TestRecord.batch((0..<total).map { ($0, 0) })
         try await cut.a.publish(batch.records, count: batch.count, to: "b")
         try await cut.heal()
         #expect(try await cut.a.wait { _, _ in cut.proxy.isConnected })
         #expect(try await cut.a.wait { _, statistics in statistics.contains { $0.peer == "b" } })
-        isHeld.withLock { $0 = false }
+        gate.signal()
         try await held
         #expect(try await self.isLinked(cut, via: nil))
         try await self.publish(total..<(total + 100), at: cut)
@@ -178,10 +171,8 @@ struct RelayTests {
     func backPressure() async throws {
         let cut = try await self.cut { $0.compressionLevel = nil }
         #expect(try await self.isLinked(cut, via: "c"))
-        let isHeld = Mutex(true)
-        async let held: Void = cut.b.run { _, _ in
-            while isHeld.withLock({ $0 }) { usleep(1_000) }
-        }
+        let gate = DispatchSemaphore(value: 0)
+        async let held: Void = cut.b.run { _, _ in gate.wait() }
         // More than what the system itself holds of two connections.
         var records = ByteBuffer()
         let count = 400
@@ -196,7 +187,7 @@ struct RelayTests {
             blocked = isWritable ? 0 : blocked + 1
         }
         #expect(blocked == 100)
-        isHeld.withLock { $0 = false }
+        gate.signal()
         try await held
         #expect(try await cut.b.wait { seen, _ in seen.messages == count })
         try await cut.stop()

@@ -18,7 +18,8 @@ extension ClusterService {
             }.get()
             check.add(answers ?? [])
             guard !check.findings.isEmpty, NIODeadline.now() < deadline else { return check }
-            // Fails only if the asker is gone; then this ends sooner.
+            // What is on its way needs a moment, and every round asks all members. It fails only if the asker is gone; then this
+            // ends sooner.
             guard (try? await Task.sleep(for: Self.pause)) != nil else { return check }
         }
     }

@@ -43,7 +43,7 @@ extension TakeoverCore {
     ) -> (number: UInt64, actions: [Action]) {
         let isReachable = self.reachable(now).contains(peer)
         // Whatever it has is older than the one here.
-        if !isReachable { self.untried[peer, default: []].append(HeldSession(clientID: clientID, epoch: 0)) }
+        if !isReachable { self.untried[peer, default: [:]][clientID] = 0 }
         let message = TakeoverMessage.Claim(
             number: self.nextNumber(),
             epoch: epoch,

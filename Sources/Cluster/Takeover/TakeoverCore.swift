@@ -148,8 +148,8 @@ package struct TakeoverCore: Sendable {
     var endings = ClaimEndings()
     /// Peers that know, since their link was made, which sessions are here.
     private var told: Set<String> = []
-    /// What peers have told of before there was a link to them to claim it by.
-    var untried: [String: [HeldSession]] = [:]
+    /// What peers have told of before there was a link to them to claim it by: by peer and client, the session's epoch.
+    var untried: [String: [String: UInt64]] = [:]
     private var lastNumber: UInt64
     /// Nodes that have not answered in time, by claim: what they have is to be claimed for the session that goes on here.
     var late: [UInt64: LateClaim] = [:]
@@ -182,7 +182,9 @@ package struct TakeoverCore: Sendable {
         // Who was not asked meanwhile may have a session that has been begun anew elsewhere.
         let wasMissed = downSince.map { now - $0 >= self.settings.answerTimeout } == true
         if isNew || wasMissed { actions.append(.tell(peer)) }
-        actions += (self.untried.removeValue(forKey: peer) ?? []).map { .compare($0, peer: peer) }
+        for (clientID, epoch) in (self.untried.removeValue(forKey: peer) ?? [:]).sorted(by: { $0.key < $1.key }) {
+            actions.append(.compare(HeldSession(clientID: clientID, epoch: epoch), peer: peer))
+        }
         // It publishes too, so its mark is needed.
         for (key, departure) in self.departures where departure.phase == .offered {
             self.departures[key]?.awaitedMarks.insert(peer)
@@ -289,7 +291,7 @@ package struct TakeoverCore: Sendable {
             return self.cancel(ClaimKey(claimer: peer, number: number), now: now)
         case .owned(let sessions):
             guard self.reachable(now).contains(peer) else {
-                self.untried[peer, default: []] += sessions
+                for session in sessions { self.untried[peer, default: [:]][session.clientID] = session.epoch }
                 return []
             }
             return sessions.map { .compare($0, peer: peer) }

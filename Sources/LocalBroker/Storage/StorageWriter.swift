@@ -172,7 +172,7 @@ final class StorageWriter: Sendable {
             self.logger.error("stopping with changes that could not be stored")
             return false
         }
-        // It fails only when the task is cancelled, which nobody does.
+        // A disk that is full or broken needs time, not attempts. It fails only when the task is cancelled, which nobody does.
         try? await Task.sleep(for: self.retryTime)
         return true
     }

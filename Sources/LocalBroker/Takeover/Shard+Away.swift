@@ -47,7 +47,10 @@ extension Shard {
 
     /// Keeps a session that has moved, or was to, for as long as is left to it.
     func keepAway(_ session: Session) {
-        guard let absence = session.state.absence.take(), session.state.expirySeconds > 0 else {
+        guard let absence = session.state.absence.take() else { return self.onDisconnected(session, will: nil) }
+        guard session.state.expirySeconds > 0 else {
+            // The wait for the will ends with it. [MQTT-3.1.2-8]
+            session.delayedWill = absence.will
             return self.onDisconnected(session, will: nil)
         }
         session.connection = nil
