@@ -189,8 +189,10 @@ extension LinkHub {
         case .suspected, .nameConflict:
             // A suspect is a member until it is declared dead; its link tells soon enough how it is.
             break
-        case .failed(let member), .left(let member):
+        case .failed(let member):
             self.memberGone(name: member.name, epoch: member.bootEpoch ?? .max)
+        case .left(let member):
+            self.memberGone(name: member.name, epoch: member.bootEpoch ?? .max, hasLeft: true)
         case .replaced(let old, let new):
             self.memberGone(name: old.name, epoch: old.bootEpoch ?? .max)
             self.onAlive(new)

@@ -156,7 +156,15 @@ extension Shard {
     ) -> (count: Int, areStored: Bool) {
         self.beginTick()
         self.peerAtHand = peer
-        defer { self.peerAtHand = Crossing.ownOrigin }
+        // Sessions may change their places meanwhile, but from which nodes they take nothing is decided on this loop.
+        if let name = self.outlets[Int(peer)]?.name, !self.shared.stragglers.places(without: name).isEmpty {
+            self.stragglerAtHand = name
+        }
+        defer {
+            self.peerAtHand = Crossing.ownOrigin
+            self.stragglerAtHand = nil
+            self.placesWithoutNodeAtHand = []
+        }
         var areStored = true
         let count = MessageRecord.forEach(in: records) { message in
             if message.groups.count > 0 {

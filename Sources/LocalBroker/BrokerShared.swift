@@ -21,6 +21,7 @@ final class BrokerShared: Sendable {
     let systemFigures = Mutex<[@Sendable () async -> [(name: String, value: Int)]]>([])
     let startedAt = NIODeadline.now()
     let directory = SessionDirectory()
+    let stragglers = Stragglers()
     /// Peers that are attached; where there are none a retained message needs no copy for them.
     let peerCount = Atomic<Int>(0)
     let congestedPeers = PeerSet()

@@ -317,4 +317,23 @@ struct LinkQueueTests {
         try sender.onAcknowledged(last)
         #expect(sender.bytes == 0 && sender.messages == 0)
     }
+
+    @Test(
+        "What lasts is said to a peer that was gone too; all else of what was under way is void, and keeps its number"
+    )
+    func lasts() throws {
+        var sender = LinkSender(stream: 1)
+        _ = try sender.onConnected(peerSequence: 0)
+        sender.enqueue(control: ByteBuffer(string: "over"))
+        sender.enqueue(control: ByteBuffer(string: "lasting"), isLasting: true)
+        _ = sender.next()
+        sender.onPeerAway()
+        sender.enqueue(control: ByteBuffer(string: "said meanwhile"), isLasting: true)
+        #expect(try sender.onConnected(peerSequence: 0) == 1)
+        var said: [ByteBuffer] = []
+        while let batch = sender.next() { said.append(batch.records) }
+        #expect(
+            said == [RecordBatch.voidControl, ByteBuffer(string: "lasting"), ByteBuffer(string: "said meanwhile")]
+        )
+    }
 }

@@ -23,6 +23,7 @@ final class LinkTestNode: LinkHost {
         var congested: [Bool] = []
         var linked: [String: Bool] = [:]
         var detached: [String] = []
+        var lost: [String] = []
         /// How many bytes of messages for share groups of members that are gone are for others.
         var redispatched = 0
         /// How many of the messages for each peer are done with.
@@ -115,6 +116,12 @@ final class LinkTestNode: LinkHost {
     /// Retained values: a stamp for each, in the bucket of its number.
     var retained: Set<UInt64> = []
     private var partsInTurn = 0
+
+    func memberKnown(_ name: String, epoch: UInt64) {}
+
+    func memberLost(_ name: String) {
+        self.seen.withLock { $0.lost.append(name) }
+    }
 
     func attach(peer name: String) -> any LinkPeerHost {
         let peer = Peer(name: name, node: self)

@@ -208,3 +208,39 @@ def test_each_side_of_a_partition_serves_alone_and_both_are_one_again(network, s
         receiver.expect({1: 25, 2: 25})
         publisher.publish(f"{topic}/late", "after", 1)
         assert early.payloads(1) == ["after"]
+
+
+@pytest.mark.parametrize("network", [4], indirect=True)
+@pytest.mark.parametrize("is_alone", [True, False], ids=["alone", "beside another"])
+def test_what_a_lost_node_has_for_a_session_follows_it_to_where_it_has_moved(network, sites, is_alone):
+    first, second, third, fourth = sites
+    topic, name = unique("follow"), unique("mover")
+    with third.client() as publisher, fourth.client(clean=False, expiry=300) as neighbour:
+        if not is_alone:
+            # The lost node keeps something for the node that the session ends up at as well.
+            neighbour.subscribe(topic, 2)
+        with first.client(client_id=name, clean=False, expiry=300) as mover:
+            mover.subscribe(topic, 2)
+            publisher.publish(topic, "0", 2)
+            assert mover.payloads(1) == ["0"]
+            network.isolate(third.host)
+            for site, others in [(third, (first, second, fourth)), (first, (third,)), (second, (third,)), (fourth, (third,))]:
+                for other in others:
+                    site.node.wait_for_log(rf"name={other.name}\b.*member failed", seconds=60)
+            for number in range(1, 20):
+                publisher.publish(topic, str(number), 2)
+        with second.client(client_id=name, clean=False, expiry=300) as mover:
+            assert mover.session_present
+            for number in range(20, 40):
+                publisher.publish(topic, str(number), 2)
+            # It goes on meanwhile, and once more to another node.
+            with first.client() as sender:
+                sender.publish(topic, "here", 2)
+            assert mover.payloads(1) == ["here"]
+        with fourth.client(client_id=name, clean=False, expiry=300) as mover:
+            assert mover.session_present
+            assert wait_until_healed(network, sites) <= HEALED_SECONDS
+            publisher.publish(topic, "40", 2)
+            assert mover.payloads(40) == [str(number) for number in range(1, 41)]
+            publisher.publish(topic, "end", 2)
+            assert mover.payloads(1) == ["end"]

@@ -28,6 +28,14 @@ final class ClusterHost: LinkHost {
         return ClusterPeerHost(broker: self.broker, outlet: outlet, logger: self.logger, takeover: self.takeover)
     }
 
+    func memberKnown(_ name: String, epoch: UInt64) {
+        self.takeover?.memberKnown(name, epoch: epoch)
+    }
+
+    func memberLost(_ name: String) {
+        self.takeover?.memberLost(name)
+    }
+
     var retainedCount: Int { self.broker.retained.count }
 
     var retainedDigests: [UInt64] {

@@ -8,12 +8,14 @@ extension TakeoverCore {
 
     /// A client has connected here.
     ///
+    /// - Parameter isNew: there is nothing of its session here.
     /// - Returns: the claim's number; it is finished by the actions of this call or a later one.
     package mutating func onConnect(
         clientID: String,
         userName: String?,
         discards: Bool,
         epoch: UInt64,
+        isNew: Bool = true,
         now: NIODeadline
     ) -> (number: UInt64, actions: [Action]) {
         let message = TakeoverMessage.Claim(
@@ -25,6 +27,7 @@ extension TakeoverCore {
         )
         self.claims[message.number] = Claim(
             message: message,
+            isNew: isNew,
             awaited: self.reachable(now),
             deadline: now + self.settings.answerTimeout
         )
@@ -38,6 +41,7 @@ extension TakeoverCore {
         clientID: String,
         userName: String?,
         epoch: UInt64,
+        isNew: Bool = false,
         from peer: String,
         now: NIODeadline
     ) -> (number: UInt64, actions: [Action]) {
@@ -53,6 +57,7 @@ extension TakeoverCore {
         )
         self.claims[message.number] = Claim(
             message: message,
+            isNew: isNew,
             awaited: isReachable ? [peer] : [],
             deadline: now + self.settings.answerTimeout
         )
@@ -92,11 +97,16 @@ extension TakeoverCore {
         if self.claims[number]?.refusal == nil { self.claims[number]?.refusal = refusal }
     }
 
+    struct Part {
+        var bytes: ByteBuffer
+        var isLast: Bool
+        var stragglers: Set<NodeLife>
+    }
+
     mutating func onSubscriptions(
         _ number: UInt64,
         epoch: UInt64,
-        _ part: ByteBuffer,
-        isLast: Bool,
+        _ part: Part,
         from peer: String,
         now: NIODeadline
     ) -> [Action] {
@@ -104,21 +114,22 @@ extension TakeoverCore {
         var arrival = self.claims[number]?.arrivals[peer]
         if isFirst { arrival = Arrival(epoch: epoch, deadline: now) }
         guard var arrival, arrival.awaitedMarks == nil,
-            arrival.subscriptions.readableBytes + part.readableBytes <= Self.subscriptionBytesMax
+            arrival.subscriptions.readableBytes + part.bytes.readableBytes <= Self.subscriptionBytesMax
         else {
             // It was not waited for any longer.
-            guard isLast else { return [] }
+            guard part.isLast else { return [] }
             let compare = self.onLateAnswer(number, from: peer).map { clientID in
                 Action.compare(HeldSession(clientID: clientID, epoch: epoch), peer: peer)
             }
             return [self.end(.cancelled(claim: number), to: peer, now: now)] + (compare.map { [$0] } ?? [])
         }
-        arrival.subscriptions.writeImmutableBuffer(part)
+        arrival.subscriptions.writeImmutableBuffer(part.bytes)
+        arrival.unsettled.formUnion(part.stragglers)
         arrival.deadline = now + self.settings.partTimeout
         let subscriptions = arrival.subscriptions
-        if isLast { arrival.subscriptions = ByteBuffer() }
+        if part.isLast { arrival.subscriptions = ByteBuffer() }
         self.claims[number]?.arrivals[peer] = arrival
-        return isLast ? [.install(number, giver: peer, subscriptions)] : []
+        return part.isLast ? [.install(number, giver: peer, subscriptions)] : []
     }
 
     /// The routes of a session that arrives are there.
@@ -133,7 +144,7 @@ extension TakeoverCore {
         guard var arrival = self.claims[number]?.arrivals[giver] else { return [] }
         guard let tableSequence else { return self.fail(number, giver, now: now) }
         let key = ClaimKey(claimer: self.name, number: number)
-        let peers = self.reachable(now).union([giver])
+        let peers = self.reachable(now).filter { !self.isAmong(arrival.unsettled, $0) }.union([giver])
         arrival.awaitedMarks = peers.union([self.name])
         arrival.tableSequence = tableSequence
         self.claims[number]?.arrivals[giver] = arrival
@@ -159,7 +170,10 @@ extension TakeoverCore {
     /// What a finished claim has brought is stored.
     package mutating func onStored(_ number: UInt64, now: NIODeadline) -> [Action] {
         let givers = self.storing.removeValue(forKey: number) ?? []
-        return givers.map { self.end(.taken(claim: number), to: $0, now: now) }
+        return givers.map { giver in
+            let stragglers = self.stragglings[MoveKey(number: number, giver: giver)]?.nodes.keys.sorted() ?? []
+            return self.end(.taken(claim: number, stragglers: stragglers), to: giver, now: now)
+        }
     }
 
     private mutating func end(_ message: TakeoverMessage, to giver: String, now: NIODeadline) -> Action {
@@ -205,7 +219,8 @@ extension TakeoverCore {
         if self.claimsByClient[claim.message.clientID] == number { self.claimsByClient[claim.message.clientID] = nil }
         let givers = claim.arrivals.sorted { ($0.value.epoch, $0.key) > ($1.value.epoch, $1.key) }.map(\.key)
         if !givers.isEmpty { self.storing[number] = givers }
-        var actions: [Action] = [.finish(number, givers: givers, claim.refusal)]
+        var actions = givers.flatMap { self.noteStragglers(number, $0, claim, now: now) }
+        actions.append(.finish(number, givers: givers, claim.refusal))
         for held in claim.held { actions += self.onClaim(held.claim, from: held.from, now: now) }
         return actions
     }

@@ -20,6 +20,7 @@ extension TakeoverCore {
             self.departures[key]?.held.append((peer, claim))
             return []
         }
+        if self.isStraggler(peer, for: claim.clientID) { return [.retry(claim, from: peer)] }
         let key = ClaimKey(claimer: peer, number: claim.number)
         self.departures[key] = Departure(claim: claim, deadline: now + self.settings.giveTimeout)
         return [.fence(key, claim)]
@@ -48,17 +49,27 @@ extension TakeoverCore {
         case .notAuthorized:
             return [.send(.answer(claim: key.number, .notAuthorized, epoch: 0), to: key.claimer)]
                 + self.end(key, now: now)
-        case .held(let epoch, let subscriptions):
+        case .held(let epoch, let subscriptions, let earlier, let unsettled):
             self.departures[key]?.epoch = epoch
+            self.departures[key]?.earlier = earlier
+            let unsettled = Set(unsettled.compactMap(self.life(of:)))
+            self.departures[key]?.unsettled = unsettled
             guard !departure.isCancelled else { return self.takeBack(key, now: now) }
-            let publishers = self.reachable(now).union([self.name, key.claimer])
+            let publishers = self.reachable(now).filter { !self.isAmong(unsettled, $0) }.union([self.name, key.claimer])
             self.departures[key]?.phase = .offered
             self.departures[key]?.awaitedMarks = publishers
             self.departures[key]?.deadline = now + self.settings.giveTimeout
             let parts = TakeoverMessage.parts(of: subscriptions)
             return parts.enumerated().map { index, part in
-                .send(
-                    .subscriptions(claim: key.number, epoch: epoch, isLast: index == parts.count - 1, part),
+                let isLast = index == parts.count - 1
+                return .send(
+                    .subscriptions(
+                        claim: key.number,
+                        epoch: epoch,
+                        isLast: isLast,
+                        stragglers: isLast ? unsettled.sorted() : [],
+                        part
+                    ),
                     to: key.claimer
                 )
             }
@@ -75,12 +86,14 @@ extension TakeoverCore {
 
     /// The session as it is, with all that came before the marks.
     package mutating func onCaptured(_ key: ClaimKey, _ image: ByteBuffer, now: NIODeadline) -> [Action] {
-        guard self.departures[key]?.phase == .capturing else { return [] }
+        guard let departure = self.departures[key], departure.phase == .capturing else { return [] }
         self.departures[key]?.phase = .sent
         self.departures[key]?.deadline = now + self.settings.giveTimeout
         let parts = TakeoverMessage.parts(of: image)
         return parts.enumerated().map { index, part in
-            .send(.state(claim: key.number, isLast: index == parts.count - 1, part), to: key.claimer)
+            let isLast = index == parts.count - 1
+            let stragglers = isLast ? self.stragglers(of: key, departure).sorted() : []
+            return .send(.state(claim: key.number, isLast: isLast, stragglers: stragglers, part), to: key.claimer)
         }
     }
 

@@ -25,6 +25,10 @@ package struct TakeoverCore: Sendable {
         package var partTimeout = TimeAmount.seconds(10)
         /// How long a giver keeps a session that it hears nothing about from a node that is alive.
         package var giveTimeout = TimeAmount.seconds(15)
+        /// How long a session takes nothing of a node that is in sight again without its mark or what the giver has of it.
+        package var stragglerTimeout = TimeAmount.seconds(10)
+        /// How long the messages of a node wait at its mark for what the giver has of it.
+        package var holdTimeout = TimeAmount.seconds(2)
         /// How long a node that gives its sessions away waits for one of them to be claimed.
         package var offerTimeout = TimeAmount.seconds(3)
 
@@ -46,7 +50,8 @@ package struct TakeoverCore: Sendable {
         /// Its client is about to be claimed for this node, or is.
         case claiming
         case notAuthorized
-        case held(epoch: UInt64, subscriptions: ByteBuffer)
+        /// - Parameter earlier: the move that brought it here, if the rest of some stragglers is not here yet.
+        case held(epoch: UInt64, subscriptions: ByteBuffer, earlier: UInt64? = nil, unsettled: Set<String> = [])
     }
 
     package enum Action: Hashable, Sendable {
@@ -61,6 +66,10 @@ package struct TakeoverCore: Sendable {
         case markDeparting(ClaimKey, origin: String)
         /// Make an image of the session when all before the marks is in it; `onCaptured` follows.
         case capture(ClaimKey)
+        /// The claimer has it. With its routes kept, `takeRest` and `forget` follow.
+        case leave(ClaimKey, keepsRoutes: Bool)
+        /// What has come of a node before its mark; `onRestTaken` follows.
+        case takeRest(ClaimKey, node: NodeLife)
         case forget(ClaimKey)
         case takeBack(ClaimKey)
         // At any node.
@@ -74,6 +83,16 @@ package struct TakeoverCore: Sendable {
         /// A part of the session; `onWhole` follows the last.
         case absorb(UInt64, giver: String, ByteBuffer, isLast: Bool)
         case abandon(UInt64, giver: String)
+        /// Before `finish`: the session is to take nothing of these nodes until `takeFrom`.
+        case leaveOut(UInt64, giver: String, Set<String>)
+        /// A part of the rest.
+        case addRest(UInt64, giver: String, clientID: String, ByteBuffer, isLast: Bool)
+        case takeFrom(UInt64, node: String)
+        /// All is here of the session.
+        case endMove(UInt64)
+        /// Let what comes of a node wait, from here on, and go on when what was added before is at its place.
+        case hold(String)
+        case release(String)
         /// Tell the peer of all sessions here, by `owned` messages.
         case tell(String)
         /// Where the session here is newer than the peer's, `onUnion` is to follow; where it is older, the peer is to be
@@ -89,6 +108,8 @@ package struct TakeoverCore: Sendable {
 
     struct Claim: Sendable {
         var message: TakeoverMessage.Claim
+        /// There is nothing of the session here yet.
+        var isNew: Bool
         /// Linked nodes that have not answered.
         var awaited: Set<String>
         var deadline: NIODeadline
@@ -104,8 +125,15 @@ package struct TakeoverCore: Sendable {
         var subscriptions = ByteBuffer()
         /// Nil until the routes are there.
         var awaitedMarks: Set<String>?
+        var marked: Set<NodeLife> = []
+        /// Nodes whose marks the giver does not want yet.
+        var unsettled: Set<NodeLife> = []
+        /// Nodes of which the giver has no mark.
+        var stragglers: Set<NodeLife> = []
         var tableSequence: UInt64 = 0
         var isWhole = false
+        /// It was taken for dead meanwhile.
+        var isGiverGone = false
         var deadline: NIODeadline
 
         var isDone: Bool { self.isWhole && self.awaitedMarks?.isEmpty == true }
@@ -125,9 +153,17 @@ package struct TakeoverCore: Sendable {
         /// The session's own; 0 until it is found.
         var epoch: UInt64 = 0
         var isCancelled = false
+        /// It has been sent, or is about to be.
+        var hasLeft: Bool { self.phase == .capturing || self.phase == .sent }
         /// Higher claims of other nodes, which come after it.
         var held: [(from: String, claim: TakeoverMessage.Claim)] = []
         var awaitedMarks: Set<String> = []
+        var marked: Set<NodeLife> = []
+        /// Nodes that have become members since the session has left: nothing is taken of them any more.
+        var late: Set<NodeLife> = []
+        /// The move that brought the session here, and those of its stragglers whose rest is not here.
+        var earlier: UInt64?
+        var unsettled: Set<NodeLife> = []
         /// Nil until the claimer's cut has come.
         var markDeadline: NIODeadline?
         var deadline: NIODeadline
@@ -153,6 +189,16 @@ package struct TakeoverCore: Sendable {
     private var lastNumber: UInt64
     /// Nodes that have not answered in time, by claim: what they have is to be claimed for the session that goes on here.
     var late: [UInt64: LateClaim] = [:]
+    /// Members whose messages may come, by the epochs of their lives: also those that are taken for dead.
+    var known: [String: UInt64] = [:]
+    var stragglings: [MoveKey: Straggling] = [:]
+    /// Those that may have a deadline.
+    var timedStragglings: Set<MoveKey> = []
+    var leftovers: [ClaimKey: Leftover] = [:]
+    /// By the moves that brought the sessions here.
+    var leftoversByMove: [UInt64: ClaimKey] = [:]
+    /// Nodes whose messages wait for what givers have of them, and how many sessions want that.
+    var holds: [String: Int] = [:]
     /// What this node gives away; nil unless it is about to end.
     var offers: Offers?
 
@@ -171,6 +217,9 @@ package struct TakeoverCore: Sendable {
     /// Sessions that are on their way.
     package var movingCount: Int { self.claims.count + self.departures.count }
 
+    /// Sessions that have moved, and of which something is still to come by the node before.
+    package var stragglingCount: Int { self.stragglings.count + self.leftovers.count }
+
     // MARK: Peers
 
     package mutating func onLinkUp(_ peer: String, now: NIODeadline) -> [Action] {
@@ -187,16 +236,18 @@ package struct TakeoverCore: Sendable {
         }
         // It publishes too, so its mark is needed.
         for (key, departure) in self.departures where departure.phase == .offered {
-            self.departures[key]?.awaitedMarks.insert(peer)
+            if !self.isAmong(departure.unsettled, peer) { self.departures[key]?.awaitedMarks.insert(peer) }
         }
         for number in self.claims.keys.sorted() {
             for (giver, arrival) in self.claims[number]?.arrivals.sorted(by: { $0.key < $1.key }) ?? [] {
-                guard arrival.awaitedMarks != nil, !arrival.isWhole, giver != peer else { continue }
+                guard arrival.awaitedMarks != nil, !arrival.isWhole, giver != peer,
+                    !self.isAmong(arrival.unsettled, peer)
+                else { continue }
                 self.claims[number]?.arrivals[giver]?.awaitedMarks?.insert(peer)
                 actions.append(.send(Self.cut(number, giver, arrival), to: peer))
             }
         }
-        return actions
+        return actions + self.onStragglerLink(peer, now: now)
     }
 
     static func cut(_ number: UInt64, _ giver: String, _ arrival: Arrival) -> TakeoverMessage {
@@ -206,6 +257,7 @@ package struct TakeoverCore: Sendable {
     /// What was sent and not acknowledged will be sent again, unless the peer is declared gone.
     package mutating func onLinkDown(_ peer: String, now: NIODeadline) {
         if self.linked.remove(peer) != nil { self.downSince[peer] = now }
+        self.onStragglerLinkDown(peer)
     }
 
     /// Peers that answer, most likely: a link that breaks is made again at once where it can be.
@@ -219,6 +271,7 @@ package struct TakeoverCore: Sendable {
     package mutating func onPeerGone(_ peer: String, now: NIODeadline) -> [Action] {
         self.linked.remove(peer)
         self.downSince[peer] = nil
+        self.onStragglerLinkDown(peer)
         self.told.remove(peer)
         self.offers?.onPeerGone(peer)
         self.untried[peer] = nil
@@ -240,6 +293,7 @@ package struct TakeoverCore: Sendable {
         for number in self.claims.keys.sorted() {
             self.claims[number]?.held.removeAll { $0.from == peer }
             self.claims[number]?.awaited.remove(peer)
+            self.claims[number]?.arrivals[peer]?.isGiverGone = true
             if let arrival = self.claims[number]?.arrivals[peer], !arrival.isWhole {
                 // If it lives it is to keep what it has, and tell of it.
                 self.endings.note(.cancelled(claim: number), to: peer, until: now + self.settings.giveTimeout)
@@ -255,7 +309,7 @@ package struct TakeoverCore: Sendable {
             }
             actions += self.finishIfDone(number, now: now)
         }
-        return actions + self.offerMore(now: now)
+        return actions + self.onGiverGone(peer, now: now) + self.offerMore(now: now)
     }
 
     // MARK: Messages
@@ -270,23 +324,27 @@ package struct TakeoverCore: Sendable {
             return [.observe(epoch: claim.epoch)] + self.onClaim(claim, from: peer, now: now)
         case .answer(let number, let verdict, let epoch):
             return [.observe(epoch: epoch)] + self.onAnswer(number, verdict, from: peer, now: now)
-        case .subscriptions(let number, let epoch, let isLast, let part):
-            return [.observe(epoch: epoch)]
-                + self.onSubscriptions(number, epoch: epoch, part, isLast: isLast, from: peer, now: now)
+        case .subscriptions(let number, let epoch, let isLast, let stragglers, let part):
+            let part = Part(bytes: part, isLast: isLast, stragglers: Set(stragglers))
+            return [.observe(epoch: epoch)] + self.onSubscriptions(number, epoch: epoch, part, from: peer, now: now)
         case .cut(let number, let giver, let tableSequence):
             let key = ClaimKey(claimer: peer, number: number)
             if giver == self.name { self.departures[key]?.markDeadline = now + self.settings.markTimeout }
             return [.quiesce(key, giver: giver, tableSequence: tableSequence)]
         case .mark(let key, let giver):
             return self.onMark(key, giver: giver, origin: peer, now: now)
-        case .state(let number, let isLast, let part):
+        case .state(let number, let isLast, let stragglers, let part):
             guard self.claims[number]?.arrivals[peer]?.awaitedMarks != nil else { return [] }
+            self.claims[number]?.arrivals[peer]?.stragglers.formUnion(stragglers)
             self.claims[number]?.arrivals[peer]?.deadline = now + self.settings.partTimeout
             return [.absorb(number, giver: peer, part, isLast: isLast)]
-        case .taken(let number):
-            let key = ClaimKey(claimer: peer, number: number)
-            guard self.departures[key]?.phase == .sent else { return [] }
-            return [.forget(key)] + self.end(key, now: now)
+        case .taken(let number, let stragglers):
+            return self.onTaken(ClaimKey(claimer: peer, number: number), stragglers, now: now)
+        case .ready(let number, let node):
+            return self.onReady(MoveKey(number: number, giver: peer), node)
+        case .rest(let number, let node, let isMarked, let isLast, let part):
+            let rest = Rest(bytes: part, isLast: isLast, isMarked: isMarked)
+            return self.onRest(MoveKey(number: number, giver: peer), node, rest, now: now)
         case .cancelled(let number):
             return self.cancel(ClaimKey(claimer: peer, number: number), now: now)
         case .owned(let sessions):
@@ -319,13 +377,20 @@ package struct TakeoverCore: Sendable {
         var actions: [Action] = []
         if giver == self.name, let departure = self.departures[key], departure.phase != .fencing {
             actions.append(.markDeparting(key, origin: origin))
+            if let life = self.life(of: origin) { self.departures[key]?.marked.insert(life) }
             self.departures[key]?.awaitedMarks.remove(origin)
             actions += self.captureIfMarked(key)
+        } else if giver == self.name, self.leftovers[key] != nil {
+            actions += self.onLeftoverMark(key, origin)
         }
-        if key.claimer == self.name, self.claims[key.number]?.arrivals[giver] != nil {
+        guard key.claimer == self.name else { return actions }
+        if self.claims[key.number]?.arrivals[giver] != nil {
             actions.append(.markArriving(key.number, giver: giver, origin: origin))
+            if let life = self.life(of: origin) { self.claims[key.number]?.arrivals[giver]?.marked.insert(life) }
             self.claims[key.number]?.arrivals[giver]?.awaitedMarks?.remove(origin)
             actions += self.finishIfDone(key.number, now: now)
+        } else {
+            actions += self.onStragglerMark(MoveKey(number: key.number, giver: giver), origin, now: now)
         }
         return actions
     }
@@ -349,6 +414,7 @@ package struct TakeoverCore: Sendable {
             note(departure.deadline)
             if departure.phase == .offered, let deadline = departure.markDeadline { note(deadline) }
         }
+        self.stragglerDeadline.map(note)
         for offer in (self.offers?.open ?? [:]).values { note(offer.deadline) }
         return first
     }
@@ -366,7 +432,7 @@ package struct TakeoverCore: Sendable {
             }
         }
         for number in self.claims.keys.sorted() { actions += self.onTime(number, now) }
-        return actions + self.onOfferTime(now)
+        return actions + self.onStragglerTime(now) + self.onOfferTime(now)
     }
 }
 

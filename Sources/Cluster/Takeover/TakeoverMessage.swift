@@ -12,6 +12,21 @@ package struct ClaimKey: Hashable, Sendable {
     }
 }
 
+/// One life of a node.
+package struct NodeLife: Hashable, Comparable, Sendable {
+    package var name: String
+    package var epoch: UInt64
+
+    package init(name: String, epoch: UInt64) {
+        self.name = name
+        self.epoch = epoch
+    }
+
+    package static func < (left: NodeLife, right: NodeLife) -> Bool {
+        (left.name, left.epoch) < (right.name, right.epoch)
+    }
+}
+
 /// What nodes say to each other about a client that has connected. `docs/bridge-protocol.md` describes every byte.
 ///
 /// Each travels in a control frame, in order with the messages and table changes of its sender, and is taken in once.
@@ -46,26 +61,39 @@ package enum TakeoverMessage: Hashable, Sendable {
     case claim(Claim)
     /// The answer to a claim, where nothing moves.
     case answer(claim: UInt64, Verdict, epoch: UInt64)
-    /// The answer to a claim where a session moves: its subscriptions, in parts.
-    case subscriptions(claim: UInt64, epoch: UInt64, isLast: Bool, ByteBuffer)
+    /// The answer to a claim where a session moves: its subscriptions, in parts. What the stragglers send is not all there
+    /// yet: their marks are wanted later.
+    case subscriptions(claim: UInt64, epoch: UInt64, isLast: Bool, stragglers: [NodeLife], ByteBuffer)
     /// The claimer has the session's routes, with the change of this number in its table: whoever has applied it says
     /// where in its messages that is.
     case cut(claim: UInt64, giver: String, tableSequence: UInt64)
     /// What the sender has sent before this is the giver's to take, what follows the claimer's.
     case mark(ClaimKey, giver: String)
-    /// The session, in parts.
-    case state(claim: UInt64, isLast: Bool, ByteBuffer)
-    /// The claimer has it, stored where it stores.
-    case taken(claim: UInt64)
+    /// The session, in parts. The stragglers are nodes of which the giver has no mark.
+    case state(claim: UInt64, isLast: Bool, stragglers: [NodeLife], ByteBuffer)
+    /// The claimer has it, stored where it stores. The giver is to pass on what these nodes send before their marks.
+    case taken(claim: UInt64, stragglers: [NodeLife])
     /// The claimer does not want it.
     case cancelled(claim: UInt64)
     /// Sessions that the sender has, told when a link is made: a node with a newer one claims what is there.
     case owned([HeldSession])
     /// Sessions without a client that the sender gives away, because it is about to end: to be claimed by who is told.
     case offer([OfferedSession])
+    /// The giver hears a node that was out of sight: it may be asked for its mark.
+    case ready(claim: UInt64, straggler: NodeLife)
+    /// What the giver has had of such a node before its mark, in parts; nothing more is to come of a node without one.
+    case rest(claim: UInt64, straggler: NodeLife, isMarked: Bool, isLast: Bool, ByteBuffer)
 }
 
 extension TakeoverMessage {
+    /// Whether it counts also where its receiver was taken for dead meanwhile.
+    package var isLasting: Bool {
+        switch self {
+        case .mark, .rest: true
+        default: false
+        }
+    }
+
     /// About how long a part of a session becomes.
     package static let partBytes = 128 << 10
 
@@ -80,6 +108,8 @@ extension TakeoverMessage {
         case cancelled = 8
         case owned = 9
         case offer = 10
+        case ready = 11
+        case rest = 12
     }
 
     // MARK: Writing
@@ -97,10 +127,11 @@ extension TakeoverMessage {
             body.write(Kind.answer.rawValue, claim)
             body.writeInteger(verdict.rawValue)
             body.writeInteger(epoch)
-        case .subscriptions(let claim, let epoch, let isLast, let part):
+        case .subscriptions(let claim, let epoch, let isLast, let stragglers, let part):
             body.write(Kind.subscriptions.rawValue, claim)
             body.writeInteger(epoch)
             body.writeInteger(isLast ? 1 : 0 as UInt8)
+            body.writeLives(stragglers)
             body.writeImmutableBuffer(part)
         case .cut(let claim, let giver, let tableSequence):
             body.write(Kind.cut.rawValue, claim)
@@ -110,14 +141,24 @@ extension TakeoverMessage {
             body.write(Kind.mark.rawValue, key.number)
             body.writeText(key.claimer)
             body.writeText(giver)
-        case .state(let claim, let isLast, let part):
+        case .state(let claim, let isLast, let stragglers, let part):
             body.write(Kind.state.rawValue, claim)
             body.writeInteger(isLast ? 1 : 0 as UInt8)
+            body.writeLives(stragglers)
             body.writeImmutableBuffer(part)
-        case .taken(let claim):
+        case .taken(let claim, let stragglers):
             body.write(Kind.taken.rawValue, claim)
+            body.writeLives(stragglers)
         case .cancelled(let claim):
             body.write(Kind.cancelled.rawValue, claim)
+        case .ready(let claim, let straggler):
+            body.write(Kind.ready.rawValue, claim)
+            body.writeLife(straggler)
+        case .rest(let claim, let straggler, let isMarked, let isLast, let part):
+            body.write(Kind.rest.rawValue, claim)
+            body.writeLife(straggler)
+            body.writeInteger((isLast ? 1 : 0) | (isMarked ? 2 : 0) as UInt8)
+            body.writeImmutableBuffer(part)
         case .owned(let sessions):
             body.write(Kind.owned.rawValue, UInt64(sessions.count))
             for session in sessions {
@@ -195,6 +236,7 @@ extension TakeoverMessage {
                 claim: claim,
                 epoch: try reader.integer(),
                 isLast: try reader.flag(),
+                stragglers: try reader.lives(),
                 reader.rest()
             )
         case .cut:
@@ -203,11 +245,20 @@ extension TakeoverMessage {
         case .mark:
             return .mark(ClaimKey(claimer: try reader.text(), number: claim), giver: try reader.text())
         case .state:
-            return .state(claim: claim, isLast: try reader.flag(), reader.rest())
+            let isLast = try reader.flag()
+            return .state(claim: claim, isLast: isLast, stragglers: try reader.lives(), reader.rest())
         case .taken:
-            return .taken(claim: claim)
+            return .taken(claim: claim, stragglers: try reader.lives())
         case .cancelled:
             return .cancelled(claim: claim)
+        case .ready:
+            return .ready(claim: claim, straggler: try reader.life())
+        case .rest:
+            let straggler = try reader.life()
+            let flags = try reader.integer(as: UInt8.self)
+            guard flags <= 3 else { throw LinkError(.malformed, "reserved flags of a session's rest are set") }
+            let (isMarked, isLast) = (flags & 2 == 2, flags & 1 == 1)
+            return .rest(claim: claim, straggler: straggler, isMarked: isMarked, isLast: isLast, reader.rest())
         case .owned:
             guard claim <= UInt64(reader.remaining / 9) else {
                 throw LinkError(.malformed, "more sessions than there are bytes for")
@@ -241,6 +292,16 @@ extension ByteBuffer {
         self.writeLinkInteger(claim)
     }
 
+    fileprivate mutating func writeLives(_ lives: [NodeLife]) {
+        self.writeLinkInteger(UInt64(lives.count))
+        for life in lives { self.writeLife(life) }
+    }
+
+    fileprivate mutating func writeLife(_ life: NodeLife) {
+        self.writeInteger(life.epoch)
+        self.writeText(life.name)
+    }
+
     fileprivate mutating func writeText(_ text: String) {
         self.writeLinkInteger(UInt64(text.utf8.count))
         self.writeString(text)
@@ -248,6 +309,18 @@ extension ByteBuffer {
 }
 
 extension BodyReader {
+    fileprivate mutating func lives() throws(LinkError) -> [NodeLife] {
+        let count = try self.count(bytesEach: 9)
+        var lives: [NodeLife] = []
+        for _ in 0..<count { lives.append(try self.life()) }
+        return lives
+    }
+
+    fileprivate mutating func life() throws(LinkError) -> NodeLife {
+        let epoch = try self.integer(as: UInt64.self)
+        return NodeLife(name: try self.text(), epoch: epoch)
+    }
+
     fileprivate mutating func text() throws(LinkError) -> String {
         let length = try self.count(bytesEach: 1)
         guard let text = String(validating: try self.bytes(length), as: UTF8.self) else {

@@ -20,6 +20,8 @@ final class TakeoverShell {
     }
 
     private static let timerDistance = TimeAmount.milliseconds(100)
+    /// More than what waits for a session can be.
+    private static let restBytesMax = 256 << 20
     private static let retryDelay = TimeAmount.milliseconds(2)
 
     private var core: TakeoverCore
@@ -35,6 +37,8 @@ final class TakeoverShell {
     private var claims: [UInt64: SessionClaim] = [:]
     private var departing: [ClaimKey: DepartingSession] = [:]
     private var arriving: [Move: ArrivingSession] = [:]
+    /// What has come so far of messages that givers pass on.
+    private var rests: [Move: ByteBuffer] = [:]
     /// Who waits for the sessions to be given away.
     private var onOffersOver: EventLoopPromise<Void>?
     private var isTimerArmed = false
@@ -56,7 +60,8 @@ final class TakeoverShell {
 
     /// No session is on its way to this node or from it.
     var isIdle: Bool {
-        self.core.movingCount == 0 && self.claims.isEmpty && self.departing.isEmpty && self.arriving.isEmpty
+        self.core.movingCount == 0 && self.core.stragglingCount == 0 && self.claims.isEmpty && self.departing.isEmpty
+            && self.arriving.isEmpty
             && self.cuts.isEmpty
     }
 
@@ -72,6 +77,14 @@ final class TakeoverShell {
         self.tables[peer] = nil
         self.cuts[peer] = nil
         self.carryOut(self.core.onPeerGone(peer, now: self.loop.now))
+    }
+
+    func memberKnown(_ peer: String, epoch: UInt64) {
+        self.carryOut(self.core.onKnown(peer, epoch: epoch, now: self.loop.now))
+    }
+
+    func memberLost(_ peer: String) {
+        self.carryOut(self.core.onLost(peer, now: self.loop.now))
     }
 
     func linkChanged(peer: String, isUp: Bool) {
@@ -100,6 +113,7 @@ final class TakeoverShell {
             userName: claim.userName,
             discards: claim.discards,
             epoch: claim.epoch,
+            isNew: claim.isNew,
             now: self.loop.now
         )
         self.claims[number] = claim
@@ -125,7 +139,7 @@ final class TakeoverShell {
     private func carryOut(_ action: TakeoverCore.Action) {
         switch action {
         case .send(let message, let peer):
-            self.hub.send(control: message.encode(), to: peer)
+            self.hub.send(control: message.encode(), to: peer, isLasting: message.isLasting)
         case .observe(let epoch):
             self.broker.observeEpoch(epoch)
         case .fence(let key, let claim):
@@ -138,6 +152,14 @@ final class TakeoverShell {
             self.departing[key]?.capture { [weak self] image in
                 guard let self else { return }
                 self.carryOut(self.core.onCaptured(key, image, now: self.loop.now))
+            }
+        case .leave(let key, let keepsRoutes):
+            self.departing[key]?.leave(keepsRoutes: keepsRoutes)
+            if !keepsRoutes { self.departing[key] = nil }
+        case .takeRest(let key, let node):
+            self.departing[key]?.takeRest { [weak self] image in
+                guard let self else { return }
+                self.carryOut(self.core.onRestTaken(key, node: node, image))
             }
         case .forget(let key):
             self.departing.removeValue(forKey: key)?.forget()
@@ -154,6 +176,26 @@ final class TakeoverShell {
             self.absorb(Move(number: number, giver: giver), part, isLast: isLast)
         case .abandon(let number, let giver):
             self.arriving.removeValue(forKey: Move(number: number, giver: giver))?.abandon()
+        case .leaveOut(let number, let giver, let nodes):
+            guard let claim = self.claims[number], let session = self.arriving[Move(number: number, giver: giver)]
+            else {
+                return
+            }
+            self.broker.leaveOut(nodes, of: claim, move: number, until: session)
+        case .addRest(let number, let giver, let clientID, let part, let isLast):
+            self.addRest(Move(number: number, giver: giver), clientID, part, isLast: isLast)
+        case .takeFrom(let number, let node):
+            self.broker.takeFrom(node, move: number)
+        case .endMove(let number):
+            // What a giver that died had begun to pass on.
+            for move in self.rests.keys where move.number == number { self.rests[move] = nil }
+            let broker = self.broker
+            broker.afterAdded { broker.forgetMove(number) }
+        case .hold(let node):
+            self.hub.hold(node)
+        case .release(let node):
+            let bound = NIOLoopBound(self.hub, eventLoop: self.loop)
+            self.broker.afterAdded { bound.value.release(node) }
         case .tell(let peer):
             self.tell(peer)
         case .compare(let session, let peer):
@@ -178,7 +220,13 @@ final class TakeoverShell {
             case .notAuthorized: fenced = .notAuthorized
             case .held(let session):
                 self.departing[key] = session
-                fenced = .held(epoch: session.epoch, subscriptions: session.subscriptions)
+                let stragglers = session.stragglers
+                fenced = .held(
+                    epoch: session.epoch,
+                    subscriptions: session.subscriptions,
+                    earlier: stragglers?.move,
+                    unsettled: stragglers?.nodes ?? []
+                )
             }
             self.carryOut(self.core.onFenced(key, fenced, now: self.loop.now))
         }
@@ -208,7 +256,12 @@ final class TakeoverShell {
             (epoch, name) > (session.epoch, peer)
         } done: { union in
             switch union {
-            case .claim(let claim): bound.value.unite(claim, peer)
+            case .claim(let claim):
+                bound.value.logger.notice(
+                    "a client has two sessions, which become one",
+                    metadata: ["client": "\(session.clientID.logged)", "peer": "\(peer)"]
+                )
+                bound.value.unite(claim, peer)
             case .older(let own): bound.value.hub.send(control: TakeoverMessage.owned([own]).encode(), to: peer)
             case .later:
                 guard tries > 0 else { return }
@@ -236,6 +289,7 @@ final class TakeoverShell {
             clientID: claim.clientID,
             userName: claim.userName,
             epoch: claim.epoch,
+            isNew: claim.isNew,
             from: peer,
             now: self.loop.now
         )
@@ -293,6 +347,17 @@ final class TakeoverShell {
         let isReadable = session.add(part) && (!isLast || session.complete())
         guard isLast || !isReadable else { return }
         self.carryOut(self.core.onWhole(move.number, giver: move.giver, isReadable: isReadable, now: self.loop.now))
+    }
+
+    private func addRest(_ move: Move, _ clientID: String, _ part: ByteBuffer, isLast: Bool) {
+        self.rests[move, default: ByteBuffer()].writeImmutableBuffer(part)
+        let isTooLong = (self.rests[move]?.readableBytes ?? 0) > Self.restBytesMax
+        guard isLast || isTooLong, let image = self.rests.removeValue(forKey: move) else { return }
+        guard !self.broker.addRest(image, move: move.number, clientID: clientID) else { return }
+        self.logger.error(
+            "messages of a session that has moved cannot be read",
+            metadata: ["peer": "\(move.giver)", "client": "\(clientID.logged)"]
+        )
     }
 
     private func finish(_ number: UInt64, _ givers: [String], _ refusal: TakeoverCore.Refusal?) {

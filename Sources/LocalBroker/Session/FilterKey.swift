@@ -14,6 +14,9 @@ struct FilterKey: Hashable, Sendable {
         self.bytes = bytes
     }
 
+    /// Whether it is the whole filter of a shared subscription. [MQTT-4.8.2-1]
+    var isShared: Bool { self.bytes.starts(with: "$share/".utf8) }
+
     static func == (left: FilterKey, right: FilterKey) -> Bool {
         guard left.bytes.count == right.bytes.count else { return false }
         return left.bytes.withUnsafeBytes { left in

@@ -27,6 +27,9 @@ extension Shard {
         var message = message
         var isStored = true
         self.nodeAtHand = scope == .clients ? self.peerAtHand : Crossing.ownOrigin
+        if let name = self.stragglerAtHand {
+            self.placesWithoutNodeAtHand = scope == .clients ? self.shared.stragglers.places(without: name) : []
+        }
         self.isStorageAwaited = false
         self.arePeersAwaited = false
         if message.retain, scope != .status {
@@ -70,7 +73,7 @@ extension Shard {
         publisher: Session?,
         scope: Scope
     ) {
-        if self.matches.runCount == 1 {
+        if self.matches.runCount == 1, self.placesWithoutNodeAtHand.isEmpty {
             self.deliverRun(message, from: source, publisher: publisher, scope: scope)
         } else {
             self.deliverRuns(message, from: source, publisher: publisher, scope: scope)
@@ -148,6 +151,7 @@ extension Shard {
                     )
                     continue
                 }
+                if self.isWithoutNodeAtHand(route.subscriber) { continue }
                 let receiver = Outbox.Receiver(route, message: message)
                 let shard = Int(route.subscriber.shard)
                 guard shard == self.index else {
@@ -165,6 +169,12 @@ extension Shard {
             }
         }
         self.finish(message, touched: touched)
+    }
+
+    /// The session takes nothing yet of the node that the message at hand comes from.
+    @inline(__always)
+    private func isWithoutNodeAtHand(_ subscriber: SubscriberID) -> Bool {
+        !self.placesWithoutNodeAtHand.isEmpty && self.placesWithoutNodeAtHand.contains(subscriber)
     }
 
     func deliver(

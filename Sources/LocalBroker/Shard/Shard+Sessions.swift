@@ -45,6 +45,7 @@ extension Shard {
         }
         // The session is here or was claimed by somebody: in every case its shard gives it up in order of the claims.
         let session = self.makeSession(request.clientID, owner: owner, phase: .arriving)
+        self.shared.stragglers.follow(request.clientID, to: session.subscriberID)
         let bound = NIOLoopBound(
             (connection: connection, session: session, request: request),
             eventLoop: self.eventLoop
@@ -102,6 +103,7 @@ extension Shard {
         connection: Connection,
         _ request: SessionRequest
     ) {
+        if state == nil { self.shared.stragglers.startOver(session.clientID, at: session.subscriberID) }
         self.adopt(state ?? SessionState(), into: session)
         self.claimElsewhere(session, connection, request, isPresent: state != nil)
     }
@@ -288,6 +290,7 @@ extension Shard {
 
     func forget(_ session: Session) {
         if self.slots[Int(session.slot)] === session { self.slots[Int(session.slot)] = nil }
+        self.shared.stragglers.forget(session.subscriberID)
         // Routes of what is being fetched for it may still come to name the slot; it is forgotten once more after that.
         if !session.isUniting, !session.isSlotFree {
             session.isSlotFree = true

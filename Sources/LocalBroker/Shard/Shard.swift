@@ -56,6 +56,9 @@ final class Shard {
     var lastFanOut: UInt64 = 0
     /// Whose messages the link loop is publishing.
     var peerAtHand = Crossing.ownOrigin
+    /// Its name, if there are sessions that take nothing of it yet, and their places for the message at hand.
+    @exclusivity(unchecked) var stragglerAtHand: String?
+    @exclusivity(unchecked) var placesWithoutNodeAtHand: Set<SubscriberID> = []
     /// Further subscription identifiers of the receivers at hand: lists that `Outbox.Receiver.furtherIdentifiers` heads.
     var joinedIdentifiers: [(identifier: UInt32, next: UInt32)] = []
     @exclusivity(unchecked) var shareChooser: ShareChooser

@@ -16,8 +16,14 @@ final class Crossing {
     let side: Side
     /// What comes when it is the other node's to take: needed if that one is lost before it has the session.
     var tail = OutboundLog()
+    /// What comes of nodes without a mark when the session is sent already: the other node gets it later.
+    var rest = OutboundLog()
+    /// Here of nodes without a mark everything is taken: what must not be does not come.
+    var takesUnmarked = false
     /// The state has been sent.
     var isCaptured = false
+    /// The other node has the session.
+    var isLeft = false
     /// By node: the last message that waited in turn when its mark came. Those before are older than the mark.
     private var marks: [PeerSlot: UInt64] = [:]
 
@@ -38,8 +44,13 @@ final class Crossing {
         case .departing:
             return !self.isCaptured && (isShared || !self.isMarked(origin, fanOut))
         case .arriving:
-            return isShared || self.isMarked(origin, fanOut)
+            return isShared || self.isMarked(origin, fanOut) || (self.takesUnmarked && self.marks[origin] == nil)
         }
+    }
+
+    /// What does not go with the session, and would without the other node.
+    func isOfStraggler(_ origin: PeerSlot, fanOut: UInt64, isShared: Bool) -> Bool {
+        self.side == .departing && !isShared && !self.isMarked(origin, fanOut)
     }
 
     private func isMarked(_ origin: PeerSlot, _ fanOut: UInt64) -> Bool {

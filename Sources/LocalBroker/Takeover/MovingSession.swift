@@ -18,6 +18,11 @@ package final class DepartingSession {
         self.subscriptions = SessionImage.encode(session.state.subscriptions)
     }
 
+    /// The earlier move that has brought it here and is not over, and the nodes from which it takes nothing yet.
+    package var stragglers: (move: UInt64, nodes: Set<String>)? {
+        self.shard.shared.stragglers.move(at: self.session.subscriberID).map { ($0.number, $0.nodes) }
+    }
+
     /// The mark of a peer has come, or of this node: what comes from it from now on is the other node's to take.
     package func mark(_ origin: PeerSlot?) {
         self.crossing.mark(origin ?? Crossing.ownOrigin, lastFanOut: self.shard.lastFanOut)
@@ -33,14 +38,31 @@ package final class DepartingSession {
         }
     }
 
-    /// The other node has it: nothing is kept of it here.
+    /// The other node has it.
+    ///
+    /// - Parameter keepsRoutes: nodes that were out of sight may still send something for it here: `takeRest` and `forget`
+    ///   follow. Else nothing is kept of it.
+    package func leave(keepsRoutes: Bool) {
+        self.shard.leaveDeparted(self.session, self.crossing, keepsRoutes: keepsRoutes)
+    }
+
+    /// Hands out the messages that have come since the session was captured, of nodes without a mark at that time.
+    package func takeRest(_ done: @escaping (ByteBuffer) -> Void) {
+        self.shard.afterFanOuts {
+            let rest = self.crossing.rest
+            self.crossing.rest = OutboundLog()
+            done(SessionImage.encode(messages: rest))
+        }
+    }
+
+    /// Nothing more is to come for it.
     package func forget() {
-        self.shard.forgetDeparted(self.session, tail: self.crossing.tail)
+        self.shard.forgetLeft(self.session)
     }
 
     /// The other node is lost, or does not want it: it stays here, with all that has come for it meanwhile.
     package func takeBack() {
-        self.shard.takeBack(self.session, tail: self.crossing.tail)
+        self.shard.takeBack(self.session, self.crossing)
     }
 }
 

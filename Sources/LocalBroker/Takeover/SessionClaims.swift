@@ -19,6 +19,8 @@ package struct SessionClaim: Sendable {
     /// Where the session goes on, and the filters it has routes for already.
     let target: SubscriberID
     let filters: Set<FilterKey>
+    /// There is nothing of the session here yet.
+    package let isNew: Bool
     /// Called on the target's shard.
     let reply: @Sendable (Shard, ClaimReply) -> Void
 }
@@ -187,5 +189,66 @@ extension Broker {
         onTaken: @escaping @Sendable () -> Void
     ) {
         self.linkShard.finish(claim, arrived[...], ClaimReply(refusal: refusal, onTaken: onTaken))
+    }
+
+    // MARK: Stragglers
+
+    /// Before `finish`: of these nodes the session takes nothing until `takeFrom`, and of all others everything.
+    ///
+    /// - Parameters:
+    ///   - move: the number of the claim.
+    ///   - arrived: what the session is until then.
+    package func leaveOut(_ nodes: Set<String>, of claim: SessionClaim, move: UInt64, until arrived: ArrivingSession) {
+        self.shared.stragglers.open(
+            move,
+            clientID: ClientID(text: claim.clientID),
+            nodes: nodes,
+            places: [arrived.session.subscriberID, claim.target]
+        )
+        arrived.session.crossing?.takesUnmarked = true
+    }
+
+    /// Calls `done` on the link loop when what was added to sessions before is on its way to their places, before what
+    /// is published after that.
+    package func afterAdded(_ done: @escaping @Sendable () -> Void) {
+        self.shared.mailboxes[Shard.linkShard].post(.command { _ in done() })
+    }
+
+    /// The session takes what a node publishes from now on.
+    package func takeFrom(_ node: String, move: UInt64) {
+        self.shared.stragglers.close(move, node)
+    }
+
+    /// The session of a move takes from all.
+    package func forgetMove(_ move: UInt64) {
+        self.shared.stragglers.end(move)
+    }
+
+    /// What has come for a session where it was before.
+    ///
+    /// - Parameter image: as `DepartingSession.takeRest` makes it.
+    /// - Returns: false if it cannot be read.
+    package func addRest(_ image: ByteBuffer, move: UInt64, clientID: String) -> Bool {
+        guard let rest = SessionImage.decodeMessages(image) else { return false }
+        self.add(rest, move, ClientID(text: clientID), tries: Self.placesMax)
+        return true
+    }
+
+    /// A session goes to another shard so often at most while it is looked for.
+    private static let placesMax = 16
+
+    /// On any loop.
+    private func add(_ rest: OutboundLog, _ move: UInt64, _ clientID: ClientID, tries: Int) {
+        let place = self.shared.stragglers.place(of: move)
+        // What takes from all has no place noted. It may have ended.
+        let owner = self.shared.stragglers.has(move) ? nil : self.shared.directory.owner(of: clientID)?.shard
+        guard tries > 0, let shard = place.map({ Int($0.shard) }) ?? owner else { return }
+        self.shared.mailboxes[shard].post(
+            .command { shard in
+                if !shard.add(rest, ofMove: move, clientID, at: place) {
+                    self.add(rest, move, clientID, tries: tries - 1)
+                }
+            }
+        )
     }
 }

@@ -80,6 +80,13 @@ enum SessionImage {
         buffer.writeBuffer(&record)
     }
 
+    /// Messages alone, for a session that has left already.
+    static func encode(messages log: OutboundLog) -> ByteBuffer {
+        var buffer = ByteBufferAllocator().buffer(capacity: 64 + log.byteCount)
+        self.encode(log, into: &buffer)
+        return buffer
+    }
+
     private static func encode(_ log: OutboundLog, into buffer: inout ByteBuffer) {
         let place = buffer.writerIndex
         var count: UInt32 = 0
@@ -136,6 +143,14 @@ enum SessionImage {
         else { return nil }
         state.log.lastPacketID = lastPacketID
         return bytes.readableBytes == 0 ? state : nil
+    }
+
+    /// - Returns: nil if the bytes are not what `encode(messages:)` writes.
+    static func decodeMessages(_ bytes: ByteBuffer) -> OutboundLog? {
+        var bytes = bytes
+        var state = SessionState()
+        guard self.decodeLog(&bytes, [:], into: &state), bytes.readableBytes == 0 else { return nil }
+        return state.log
     }
 
     private static func decodeAbsence(_ bytes: inout ByteBuffer, _ now: UInt64, into state: inout SessionState) -> Bool

@@ -88,7 +88,8 @@ extension Shard {
             // Below that of a client that connects anywhere.
             epoch: offered.epoch,
             target: session.subscriberID,
-            filters: []
+            filters: [],
+            isNew: true
         ) { shard, reply in shard.onAdopted(bound.value, userName, reply) }
     }
 

@@ -24,7 +24,8 @@ extension Shard {
             discards: false,
             epoch: session.state.epoch,
             target: session.subscriberID,
-            filters: Set(session.state.subscriptions.keys)
+            filters: Set(session.state.subscriptions.keys),
+            isNew: false
         ) { shard, reply in shard.onUnited(bound.value, reply) }
         return .claim(claim)
     }
@@ -51,6 +52,7 @@ extension Shard {
         case .taken(let taken, let from): (owner, previous) = (taken, from)
         }
         let session = self.makeSession(clientID, owner: owner, phase: .arriving)
+        self.shared.stragglers.follow(clientID, to: session.subscriberID)
         let bound = NIOLoopBound((session: session, done: done), eventLoop: self.eventLoop)
         let mailbox = self.shared.mailboxes[self.index]
         let handOver = HandOver(
@@ -100,10 +102,13 @@ extension Shard {
         _ share: UInt16
     ) {
         guard crossing.side == .departing,
-            crossing.tail.waitingCount < self.shared.configuration.maximumQueuedMessages,
-            crossing.tail.byteCount + message.payload.count < self.limits.queuedBytesMax
+            crossing.tail.waitingCount + crossing.rest.waitingCount < self.shared.configuration.maximumQueuedMessages,
+            crossing.tail.byteCount + crossing.rest.byteCount + message.payload.count < self.limits.queuedBytesMax
         else { return }
-        crossing.tail.append(
+        let isRest = crossing.isOfStraggler(self.nodeAtHand, fanOut: self.fanOutAtHand, isShared: share != 0)
+        guard isRest || share != 0 || !crossing.isLeft else { return }
+        let log = isRest ? \Crossing.rest : \Crossing.tail
+        crossing[keyPath: log].append(
             message,
             qos: qos,
             retain: retain,
@@ -113,25 +118,51 @@ extension Shard {
     }
 
     /// Another node has the session.
-    func forgetDeparted(_ session: Session, tail: OutboundLog) {
+    ///
+    /// - Parameter keepsRoutes: more is to come for it here, by nodes that were out of sight.
+    func leaveDeparted(_ session: Session, _ crossing: Crossing, keepsRoutes: Bool) {
         self.beginTick()
+        crossing.isLeft = true
         self.forgetStored(session)
+        self.shared.stragglers.leave(session.clientID, at: session.subscriberID)
         self.shared.directory.release(session.clientID, owner: session.owner)
+        if keepsRoutes { self.hide(session) }
         let from = session.subscriberID
-        self.retire(session, session.state.subscriptions.keys.map { .unsubscribe(filter: $0.bytes, from) }) { session in
+        let filters = session.state.subscriptions.keys.filter { !keepsRoutes || $0.isShared }
+        self.retire(session, filters.map { .unsubscribe(filter: $0.bytes, from) }) { session in
             // What the session took for its groups went with it; what it was given since is for the others.
-            session.state.log = tail
+            session.state.log = crossing.tail
+            crossing.tail = OutboundLog()
             self.redistribute(session)
-            self.forget(session)
+            session.state.log = OutboundLog()
+            if !keepsRoutes { self.forget(session) }
         }
     }
 
+    /// Its client has nothing here any more.
+    private func hide(_ session: Session) {
+        if self.sessions[session.clientID] === session { self.sessions[session.clientID] = nil }
+        self.leavingSessions[session.owner.token] = nil
+        for handOver in session.heldHandOvers { handOver.reply(nil) }
+        session.heldHandOvers = []
+    }
+
+    /// Nothing more is to come for a session that has left.
+    func forgetLeft(_ session: Session) {
+        self.beginTick()
+        let from = session.subscriberID
+        let filters = session.state.subscriptions.keys.filter { !$0.isShared }
+        self.retire(session, filters.map { .unsubscribe(filter: $0.bytes, from) }) { self.forget($0) }
+    }
+
     /// The session stays, without a client.
-    func takeBack(_ session: Session, tail: OutboundLog) {
+    func takeBack(_ session: Session, _ crossing: Crossing) {
         self.beginTick()
         session.crossing = nil
         session.phase = .present
-        self.appendEarly(tail, to: session)
+        // Of each node the latter is the later.
+        self.appendEarly(crossing.rest, to: session)
+        self.appendEarly(crossing.tail, to: session)
         self.keepAway(session)
         self.storeEarly(session)
         self.goOn(withHeldHandOversOf: session)
@@ -187,6 +218,45 @@ extension Shard {
             self.redistribute(session)
             self.forget(session)
         }
+    }
+
+    /// Gives a session what a node that was out of sight has sent to where it was before.
+    ///
+    /// - Parameter place: where it was a moment ago, if that is noted.
+    /// - Returns: false if it is elsewhere by now.
+    func add(_ rest: OutboundLog, ofMove move: UInt64, _ clientID: ClientID, at place: SubscriberID?) -> Bool {
+        guard place == (self.shared.stragglers.place(of: move) ?? place),
+            let session = place.map({ self.slots[Int($0.slot)] }) ?? self.sessions[clientID]
+        else { return false }
+        self.beginTick()
+        rest.forEachWaiting { entry, record in
+            guard let message = MessageRecord.read(record) else { return }
+            self.publishSerial &+= 1
+            self.beginMessage()
+            if let crossing = session.crossing, crossing.side == .departing, crossing.isCaptured {
+                crossing.rest.append(
+                    message,
+                    qos: entry.qos,
+                    retain: entry.retain,
+                    subscriptionIdentifier: entry.subscriptionIdentifier,
+                    share: 0
+                )
+                return
+            }
+            let crossing = session.crossing.take()
+            self.enqueue(
+                message,
+                for: session,
+                qos: entry.qos,
+                retain: entry.retain,
+                subscriptionIdentifier: entry.subscriptionIdentifier
+            )
+            session.crossing = crossing
+        }
+        self.flushOverdue()
+        // Its publisher is not here.
+        self.stallRequest = nil
+        return true
     }
 
     /// Hands what has arrived to the shard of the client, one after the other, and then the answer to its claim.
@@ -262,7 +332,8 @@ extension Shard {
                 discards: request.isCleanStart,
                 epoch: session.state.epoch,
                 target: session.subscriberID,
-                filters: Set(session.state.subscriptions.keys)
+                filters: Set(session.state.subscriptions.keys),
+                isNew: !isPresent
             ) { shard, reply in
                 let (session, connection, request) = bound.value
                 shard.onClaimed(session, connection, request, isPresent: isPresent, reply)

@@ -62,13 +62,6 @@ extension ClusterSimulation {
             && message.acknowledgedAt.map { $0 < message.sentAt + 4_500_000_000 } == true
             && !self.membership.farewells.contains { $0.observer == message.node && homes.contains($0.target) }
         if self.deaths[message.epoch] != nil, !isSafe { return true }
-        // Where a session moves while a node does not take part, that node may publish by what it knew before.
-        let grace: UInt64 = 8_000_000_000
-        let hasMissedMove = self.absences.contains { absence in
-            absence.node == message.node && absence.from < message.sentAt + grace && absence.to + grace > message.sentAt
-                && client.visits.contains { absence.from < $0.time + grace && absence.to + grace > $0.time }
-        }
-        if hasMissedMove { return true }
         guard !self.clients[subscription.client].isKept else { return false }
         // A session that ends with its connection gets nothing of nodes that take its own for dead.
         return self.membership.farewells.contains {

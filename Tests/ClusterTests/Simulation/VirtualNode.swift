@@ -142,7 +142,7 @@ final class VirtualNode {
 
     private var logger: Logger {
         var log = StoryLog(node: self.name, simulation: self.simulation)
-        if !self.simulation.isTelling { log.logLevel = .warning }
+        if !self.simulation.isTelling { log.logLevel = .notice }
         return Logger(label: self.name) { _ in log }
     }
 }
@@ -175,7 +175,8 @@ private struct StoryLog: LogHandler, @unchecked Sendable {
     }
 
     func log(event: LogEvent) {
-        if "\(event.message)".hasPrefix("a session goes on without"), let client = event.metadata?["client"] {
+        let splits = ["a session goes on without", "a client has two sessions"]
+        if splits.contains(where: "\(event.message)".hasPrefix), let client = event.metadata?["client"] {
             self.simulation.clients.first { $0.name == "\(client)" }.map(self.simulation.split)
         }
         guard self.simulation.isTelling else { return }

@@ -17,7 +17,7 @@ struct LateGiverTests {
     }
 
     private func subscriptions(of number: UInt64) -> TakeoverMessage {
-        .subscriptions(claim: number, epoch: 3, isLast: true, ByteBuffer(integer: UInt32(0)))
+        .subscriptions(claim: number, epoch: 3, isLast: true, stragglers: [], ByteBuffer(integer: UInt32(0)))
     }
 
     @Test("A node that answers too late keeps its session, which is then claimed for the one that was begun")

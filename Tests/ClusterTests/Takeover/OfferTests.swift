@@ -43,7 +43,7 @@ struct OfferTests {
             actions += core.onMessage(.mark(key, giver: "a"), from: origin, now: self.now)
         }
         actions += core.onCaptured(key, ByteBuffer(integer: 1 as UInt8), now: self.now)
-        return actions + core.onMessage(.taken(claim: number), from: peer, now: self.now)
+        return actions + core.onMessage(.taken(claim: number, stragglers: []), from: peer, now: self.now)
     }
 
     @Test("Each peer is offered its part, some sessions at a time, and the next when one has gone")
@@ -55,7 +55,7 @@ struct OfferTests {
         #expect(first["b"]?.count == 32 && first["c"]?.count == 32)
         let client = first["b"]?.first ?? ""
         let next = self.take(client, number: 1, by: "b", from: &core)
-        #expect(next.contains(.forget(ClaimKey(claimer: "b", number: 1))))
+        #expect(next.contains(.leave(ClaimKey(claimer: "b", number: 1), keepsRoutes: false)))
         #expect(self.offered(next).values.flatMap(\.self) == ["s64"])
         #expect(!next.contains(.offersOver))
     }

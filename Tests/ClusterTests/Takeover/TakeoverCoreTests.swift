@@ -39,7 +39,13 @@ struct TakeoverCoreTests {
         var core = TakeoverCore(name: "a", epoch: 0)
         _ = core.onLinkUp("b", now: self.now)
         let (number, _) = core.onConnect(clientID: "s", userName: nil, discards: false, epoch: 8, now: self.now)
-        let subscriptions = TakeoverMessage.subscriptions(claim: number, epoch: 5, isLast: true, ByteBuffer())
+        let subscriptions = TakeoverMessage.subscriptions(
+            claim: number,
+            epoch: 5,
+            isLast: true,
+            stragglers: [],
+            ByteBuffer()
+        )
         _ = core.onMessage(subscriptions, from: "b", now: self.now)
         let gone = core.onPeerGone("b", now: self.now)
         #expect(gone == [.abandon(number, giver: "b"), .finish(number, givers: [], nil)])

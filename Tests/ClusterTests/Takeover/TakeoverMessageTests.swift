@@ -6,6 +6,8 @@ import Testing
 
 @Suite("Messages that move sessions")
 struct TakeoverMessageTests {
+    private static let straggler = NodeLife(name: "x", epoch: 5)
+
     /// One of each, and its bytes written by hand.
     static let all: [(TakeoverMessage, String)] = [
         (
@@ -18,13 +20,18 @@ struct TakeoverMessageTests {
         ),
         (.answer(claim: 3, .refused, epoch: 9), "02 03 01 00 00 00 00 00 00 00 09"),
         (
-            .subscriptions(claim: 3, epoch: 9, isLast: true, ByteBuffer(bytes: [7, 8])),
-            "03 03 00 00 00 00 00 00 00 09 01 07 08"
+            .subscriptions(claim: 3, epoch: 9, isLast: true, stragglers: [Self.straggler], ByteBuffer(bytes: [7, 8])),
+            "03 03 00 00 00 00 00 00 00 09 01 01 00 00 00 00 00 00 00 05 01 78 07 08"
         ),
         (.cut(claim: 3, giver: "g", tableSequence: 300), "04 03 ac 02 01 67"),
         (.mark(ClaimKey(claimer: "c", number: 3), giver: "g"), "05 03 01 63 01 67"),
-        (.state(claim: 3, isLast: false, ByteBuffer(bytes: [7])), "06 03 00 07"),
-        (.taken(claim: 3), "07 03"),
+        (.state(claim: 3, isLast: false, stragglers: [], ByteBuffer(bytes: [7])), "06 03 00 00 07"),
+        (
+            .state(claim: 3, isLast: true, stragglers: [Self.straggler, NodeLife(name: "yz", epoch: 1)], ByteBuffer()),
+            "06 03 01 02 00 00 00 00 00 00 00 05 01 78 00 00 00 00 00 00 00 01 02 79 7a"
+        ),
+        (.taken(claim: 3, stragglers: []), "07 03 00"),
+        (.taken(claim: 3, stragglers: [Self.straggler]), "07 03 01 00 00 00 00 00 00 00 05 01 78"),
         (.cancelled(claim: 3), "08 03"),
         (
             .owned([HeldSession(clientID: "ab", epoch: 9), HeldSession(clientID: "", epoch: 1)]),
@@ -37,6 +44,11 @@ struct TakeoverMessageTests {
             ]),
             "0a 02 00 00 00 00 00 00 00 09 01 02 61 62 01 75 00 00 00 00 00 00 00 01 00 00"
         ),
+        (.ready(claim: 3, straggler: Self.straggler), "0b 03 00 00 00 00 00 00 00 05 01 78"),
+        (
+            .rest(claim: 3, straggler: Self.straggler, isMarked: true, isLast: false, ByteBuffer(bytes: [7])),
+            "0c 03 00 00 00 00 00 00 00 05 01 78 02 07"
+        ),
     ]
 
     @Test("Every message is written and read byte for byte as by hand", arguments: Self.all.indices)
@@ -48,7 +60,11 @@ struct TakeoverMessageTests {
 
     @Test(
         "What is no message ends in a typed error",
-        arguments: ["", "00 01", "09 01", "02 03 03", "06 03 02", "07", "09 ff 7f", "0a 01", "0a ff 7f"]
+        arguments: [
+            "", "00 01", "09 01", "02 03 03", "06 03 02", "07", "09 ff 7f", "0a 01", "0a ff 7f", "06 03 00 ff 7f",
+            "07 03 02 01 78",
+            "0b 03", "0c 03 00 00 00 00 00 00 00 05 01 78 04",
+        ]
     )
     func malformed(bytes: String) {
         #expect(throws: LinkError.self) { try TakeoverMessage.decode(ByteBuffer(hexadecimal: bytes)) }

@@ -9,7 +9,7 @@ import Testing
 @Suite("Sessions that leave and arrive")
 struct CrossingTests {
     /// Keeps the claims that clients make until the test answers them.
-    private final class Claims: SessionClaims {
+    final class Claims: SessionClaims {
         let waiting = Mutex<[SessionClaim]>([])
 
         func claim(_ claim: SessionClaim) {
@@ -22,13 +22,13 @@ struct CrossingTests {
         }
     }
 
-    private final class Flag: Sendable {
+    final class Flag: Sendable {
         private let value = Mutex(false)
         var isSet: Bool { self.value.withLock { $0 } }
         func set() { self.value.withLock { $0 = true } }
     }
 
-    private struct Departure: Sendable {
+    struct Departure: Sendable {
         let session: NIOLoopBound<DepartingSession>
 
         func run(_ body: @escaping @Sendable (DepartingSession) -> Void) async throws {
@@ -42,7 +42,7 @@ struct CrossingTests {
         }
     }
 
-    private func fence(_ id: String, at broker: TestBroker, userName: String? = nil) async throws -> Departure? {
+    func fence(_ id: String, at broker: TestBroker, userName: String? = nil) async throws -> Departure? {
         let loop = broker.broker.linkLoop
         let promise = loop.makePromise(of: Departure?.self)
         loop.execute {
@@ -54,7 +54,7 @@ struct CrossingTests {
         return try await promise.futureResult.get()
     }
 
-    private func payloads(_ image: ByteBuffer) -> [String] {
+    func payloads(_ image: ByteBuffer) -> [String] {
         var payloads: [String] = []
         SessionImage.decode(image, subscribed: SessionState(), nowMilliseconds: 5)?.log.forEachUnfinished { _, record in
             payloads.append(MessageRecord.read(record)?.payloadText ?? "")
@@ -140,7 +140,7 @@ struct CrossingTests {
             let client = try await broker.connect("s", keeps: true)
             try await client.subscribe("t")
             let departure = try #require(try await self.fence("s", at: broker))
-            try await departure.run { $0.forget() }
+            try await departure.run { $0.leave(keepsRoutes: false) }
             #expect(
                 try await eventually { broker.sessionCount == 0 && broker.broker.shared.routes.ownRoutes().isEmpty }
             )
@@ -253,13 +253,13 @@ struct CrossingTests {
         }
     }
 
-    private func answer(_ claim: SessionClaim, at broker: TestBroker, refusal: ReasonCode? = nil) async throws {
+    func answer(_ claim: SessionClaim, at broker: TestBroker, refusal: ReasonCode? = nil) async throws {
         try await broker.broker.linkLoop.submit {
             broker.broker.finish(claim, arrived: [], refusal: refusal) {}
         }.get()
     }
 
-    private func receive(
+    func receive(
         _ filters: [String: UInt8],
         _ id: String,
         at broker: TestBroker
@@ -282,7 +282,7 @@ struct CrossingTests {
     }
 
     /// A session with these messages, as another node would send it.
-    private func image(_ payloads: [String]) -> ByteBuffer {
+    func image(_ payloads: [String]) -> ByteBuffer {
         var state = SessionState()
         for payload in payloads {
             withMessage(topic: "t", payload: payload) {

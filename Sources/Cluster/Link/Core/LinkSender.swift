@@ -153,8 +153,10 @@ package struct LinkSender: Sendable {
 
     /// Adds a control message behind all that was taken in before. It has no bound of its own, as there are as many of them as
     /// sessions on the move, and takes nothing of that of messages.
-    package mutating func enqueue(control body: ByteBuffer) {
-        self.append(RecordBatch(control: body))
+    ///
+    /// - Parameter isLasting: it counts also if the peer is gone meanwhile and comes back.
+    package mutating func enqueue(control body: ByteBuffer, isLasting: Bool = false) {
+        self.append(RecordBatch(control: body, isLasting: isLasting))
     }
 
     private mutating func append(_ content: RecordBatch) {
@@ -315,7 +317,7 @@ package struct LinkSender: Sendable {
         self.unsent.removeAll()
         for var batch in batches {
             if batch.content.sequenced > 0 {
-                if batch.content.isControl {
+                if batch.content.isControl, !batch.content.isLasting {
                     // What was under way between the two is over; only its number counts.
                     batch.content = RecordBatch(control: RecordBatch.voidControl)
                 }

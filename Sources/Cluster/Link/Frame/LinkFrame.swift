@@ -36,6 +36,8 @@ package struct RecordBatch: Hashable, Sendable {
     package var records: ByteBuffer
     /// It is no records but the body of a control frame, which takes one number.
     package var isControl = false
+    /// A control message that counts also when the peer was gone meanwhile.
+    package var isLasting = false
 
     package init(count: Int, sequenced: Int, records: ByteBuffer) {
         self.count = count
@@ -46,9 +48,10 @@ package struct RecordBatch: Hashable, Sendable {
     /// A control message that is over, and keeps its number.
     package static let voidControl = ByteBuffer(bytes: [0])
 
-    package init(control body: ByteBuffer) {
+    package init(control body: ByteBuffer, isLasting: Bool = false) {
         self.init(count: 1, sequenced: 1, records: body)
         self.isControl = true
+        self.isLasting = isLasting
     }
 }
 

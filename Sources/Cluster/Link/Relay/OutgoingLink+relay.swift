@@ -40,7 +40,7 @@ extension OutgoingLink {
     /// Nobody listens at the peer's address any more. That its process is dead is certain if it has come back as another one,
     /// or if no other member reaches it either: there are firewalls that answer like a host without the process.
     func onProofOfDeath(isCertain: Bool) {
-        guard !isCertain else { return self.hub.host.confirmDead(name: self.name, epoch: self.epoch) }
+        guard !isCertain else { return self.hub.confirmDead(name: self.name, epoch: self.epoch) }
         let deadline = self.hub.loop.assumeIsolated().scheduleTask(in: self.hub.configuration.doubtMax) { [weak self] in
             guard let self else { return }
             self.confirmDeath()
@@ -59,7 +59,7 @@ extension OutgoingLink {
     private func confirmDeath() {
         guard self.doubt != nil else { return }
         self.endDoubt()
-        self.hub.host.confirmDead(name: self.name, epoch: self.epoch)
+        self.hub.confirmDead(name: self.name, epoch: self.epoch)
     }
 
     /// It lives, or it is called dead.

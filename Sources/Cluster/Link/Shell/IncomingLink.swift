@@ -77,7 +77,7 @@ package final class IncomingLink: ChannelDuplexHandler, RemovableChannelHandler 
     }
 
     package func read(context: ChannelHandlerContext) {
-        if self.hasRest { self.isReadHeld = true } else { context.read() }
+        if self.hasRest || self.isHeld { self.isReadHeld = true } else { context.read() }
     }
 
     package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -97,8 +97,17 @@ package final class IncomingLink: ChannelDuplexHandler, RemovableChannelHandler 
 
     // MARK: Taking in
 
+    /// What comes of the peer waits. It is heard all the same, and answered.
+    private var isHeld: Bool { self.peer.map { self.hub.held.contains($0.name) } ?? false }
+
+    /// Takes in what has waited.
+    func goOn() {
+        self.work()
+        if !self.hasRest { self.acknowledgeIfDue() }
+    }
+
     private func work() {
-        guard !self.isClosed, !self.hasRest else { return }
+        guard !self.isClosed, !self.hasRest, !self.isHeld else { return }
         do throws(LinkError) {
             self.hasRest = try self.takeIn()
         } catch {
@@ -107,7 +116,7 @@ package final class IncomingLink: ChannelDuplexHandler, RemovableChannelHandler 
         self.hub.onProgress()
         if self.hasRest {
             self.context?.eventLoop.assumeIsolated().execute { self.workOnRest() }
-        } else if self.isReadHeld {
+        } else if self.isReadHeld, !self.isHeld {
             self.isReadHeld = false
             self.context?.read()
         }
@@ -144,7 +153,7 @@ package final class IncomingLink: ChannelDuplexHandler, RemovableChannelHandler 
             }
             while let frame = try self.decoder.next() {
                 try self.onFrame(frame)
-                if self.isClosed { return false }
+                if self.isClosed || self.isHeld { return false }
             }
             self.decoder.reclaim()
             guard hasMore else { return false }
@@ -341,6 +350,8 @@ package final class IncomingLink: ChannelDuplexHandler, RemovableChannelHandler 
     /// acknowledgement, a slow network holds heartbeats up for longer than the opener waits for a word.
     func onTick(now: NIODeadline) {
         guard !self.isClosed else { return }
+        // It is not read from.
+        if self.isHeld { self.lastHeard = now }
         guard now - self.lastHeard <= self.hub.configuration.silenceMax else {
             return self.fail(LinkError(.silence, "nothing heard"))
         }

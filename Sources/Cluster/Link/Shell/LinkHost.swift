@@ -9,6 +9,13 @@ package protocol LinkHost: AnyObject {
     ///
     func attach(peer name: String) -> any LinkPeerHost
 
+    /// A node is a member, in this life.
+    func memberKnown(_ name: String, epoch: UInt64)
+
+    /// A member is dead, has left, or was gone for so long that nothing is kept for it, or by it: nothing that it had for
+    /// this node will come.
+    func memberLost(_ name: String)
+
     /// The number of retained messages.
     var retainedCount: Int { get }
 

@@ -19,6 +19,8 @@ package final class LinkHub {
     private(set) var peers: [String: LinkPeer] = [:]
     /// What is kept of members that are gone, in case they were only out of sight.
     private var gone: [String: GonePeer] = [:]
+    /// Members whose messages wait.
+    private(set) var held: Set<String> = []
     private var server: (any Channel)?
     private var incoming: [UInt64: IncomingLink] = [:]
     private var lastIncoming: UInt64 = 0
@@ -190,6 +192,7 @@ package final class LinkHub {
         let peerHost = gone?.host ?? self.host.attach(peer: name)
         peerHost.onPending = { [weak outgoing] in outgoing?.onPending() }
         peerHost.comeBack()
+        self.host.memberKnown(name, epoch: epoch)
         peerHost.linkChanged(isUp: false)
         let peer = LinkPeer(
             name: name,
@@ -212,9 +215,18 @@ package final class LinkHub {
     }
 
     /// A member has failed or left: its routes are masked at once, its links closed, what waits for it is dropped.
-    package func memberGone(name: String, epoch: UInt64) {
+    ///
+    /// - Parameter hasLeft: it has said so, and does not come back in this life.
+    package func memberGone(name: String, epoch: UInt64, hasLeft: Bool = false) {
         guard !self.isStopping, let known = self.peers[name], known.epoch <= epoch else { return }
         self.forget(known)
+        if hasLeft || known.isDead { self.host.memberLost(name) }
+    }
+
+    /// The process of a member is dead for certain.
+    func confirmDead(name: String, epoch: UInt64) {
+        if let peer = self.peers[name], peer.epoch == epoch { peer.isDead = true }
+        self.host.confirmDead(name: name, epoch: epoch)
     }
 
     private func forget(_ peer: LinkPeer) {
@@ -294,8 +306,25 @@ package final class LinkHub {
     }
 
     /// Sends a peer a control message, which it takes in once, behind all messages that were collected for it before.
-    package func send(control body: ByteBuffer, to peer: String) {
-        self.peers[peer]?.outgoing.send(control: body)
+    ///
+    /// - Parameter isLasting: it counts also if the peer is taken for dead now or meanwhile, and comes back.
+    package func send(control body: ByteBuffer, to name: String, isLasting: Bool = false) {
+        if let peer = self.peers[name] { return peer.outgoing.send(control: body, isLasting: isLasting) }
+        guard isLasting else { return }
+        self.collect(forGone: name)
+        self.gone[name]?.sender?.enqueue(control: body, isLasting: true)
+    }
+
+    // MARK: Held peers
+
+    /// Lets what a peer sends wait, from here on, until `release`.
+    package func hold(_ name: String) {
+        self.held.insert(name)
+    }
+
+    package func release(_ name: String) {
+        guard self.held.remove(name) != nil else { return }
+        self.peers[name]?.incoming?.goOn()
     }
 
     /// The number up to which every linked peer has followed the own table.
@@ -381,6 +410,7 @@ package final class LinkHub {
 
     private func forgetForGood(_ name: String, _ peer: GonePeer) {
         self.gone[name] = nil
+        if !self.isStopping { self.host.memberLost(name) }
         peer.host?.detach()
         guard var sender = peer.sender else { return }
         // What nobody else could have as long as the member might come back.

@@ -14,6 +14,8 @@ package final class LinkPeer {
     var incoming: IncomingLink?
     /// The broker still has routes from an earlier life, until the table of this one is here.
     var hasOldRoutes = false
+    /// Its process is dead for certain.
+    var isDead = false
     var statistics = LinkStatistics()
 
     init(

@@ -336,10 +336,10 @@ package final class OutgoingLink {
     }
 
     /// Sends a control message behind all that the broker has collected so far.
-    func send(control body: ByteBuffer) {
+    func send(control body: ByteBuffer, isLasting: Bool) {
         guard self.phase != .stopped else { return }
         self.collect()
-        self.sender.enqueue(control: body)
+        self.sender.enqueue(control: body, isLasting: isLasting)
         self.drain()
     }
 
