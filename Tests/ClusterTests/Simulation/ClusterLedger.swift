@@ -82,6 +82,8 @@ struct ClusterLedger {
     var messages: [Message] = []
     var subscriptions: [Subscription] = []
     var clients: [Client] = []
+    /// Messages for share groups that a node had taken in for a member when it died.
+    var lostShares: Set<Int> = []
     /// No node is taken for dead.
     var areNodesSound = true
 
@@ -164,6 +166,16 @@ struct ClusterLedger {
             let next = visits[index...].first { $0.isConnected && $0.epoch != visits[index].epoch }
             return next.map { death < $0.time + 3_000_000_000 } ?? true
         }
+    }
+
+    /// Nodes that have had the client's session since then, or may have had it: it may have been about to leave.
+    func homes(of client: Int, since: UInt64) -> Set<Int> {
+        let visits = self.clients[client].visits
+        let kept = visits.indices.filter { index in
+            let next = visits[index...].first { $0.isConnected && $0.epoch != visits[index].epoch }
+            return next.map { since < $0.time + 3_000_000_000 } ?? true
+        }
+        return Set(kept.map { visits[$0].node })
     }
 
     /// A subscription stands since before the message was sent, and the node of the publisher knew of it.

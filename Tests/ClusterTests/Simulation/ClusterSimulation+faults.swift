@@ -1,4 +1,5 @@
 import NIOCore
+import Protocol
 
 @testable import Cluster
 
@@ -73,10 +74,23 @@ extension ClusterSimulation {
         self.membership.slander(node, milliseconds: time)
     }
 
+    /// Something is on its way to members of share groups when their node dies, or is sent before others know that.
+    private func publishToGroups(than dying: VirtualNode) {
+        for publisher in self.clients where publisher.isOnline && publisher.node !== dying {
+            guard !self.publishing[publisher.index].isEmpty else { continue }
+            for milliseconds in [0.0...0, 0...1, 1...100, 100...1_000] {
+                self.plan(in: milliseconds) { [unowned self] in
+                    self.publish(publisher, topic: self.pick(["s/0", "s/1"]), qos: .atLeastOnce, retain: false)
+                }
+            }
+        }
+    }
+
     func crash(_ node: VirtualNode) {
         guard self.living.count > 1, node.isAlive else { return }
         let isTold = self.chance(70)
         if !isTold { self.hasSilentLinks = true }
+        if self.chance(50) { self.publishToGroups(than: node) }
         self.end(node, isTold: isTold)
         self.plan(in: self.chance(30) ? 5...100 : 500...6_000) { [unowned self] in
             guard self.isBusy, !node.isAlive else { return }

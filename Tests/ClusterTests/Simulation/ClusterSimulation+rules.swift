@@ -45,7 +45,7 @@ extension ClusterSimulation {
     }
 
     /// What nobody promises: see `docs/clustering.md`.
-    private func isExcused(_ number: Int, _ subscription: ClusterLedger.Subscription) -> Bool {
+    func isExcused(_ number: Int, _ subscription: ClusterLedger.Subscription) -> Bool {
         guard self.weather != .links else { return false }
         let message = self.ledger.messages[number]
         let client = self.ledger.clients[subscription.client]
@@ -68,45 +68,6 @@ extension ClusterSimulation {
             ($0.observer == message.node && homes.contains($0.target))
                 || ($0.target == message.node && homes.contains($0.observer))
         }
-    }
-
-    /// One member of each group has got it; more than one only where one of them went away.
-    private func judgeShares() {
-        let groups = Dictionary(grouping: self.ledger.subscriptions.filter { $0.group != nil }) { $0.group ?? "" }
-        for (group, members) in groups.sorted(by: { $0.key < $1.key }) {
-            for number in self.ledger.messages.indices {
-                let message = self.ledger.messages[number]
-                guard members.contains(where: { $0.matches(message.topic) }) else { continue }
-                let receipts = Set(members.map(\.client)).sorted().flatMap { client in
-                    self.ledger.clients[client].received.filter { $0.message == number }.map { (client, $0) }
-                }
-                if let wrong = self.judge(number, of: members, receipts) {
-                    return self.breaks("group \(group): \(self.ledger.words(number)) \(wrong)")
-                }
-            }
-        }
-    }
-
-    private func judge(
-        _ number: Int,
-        of members: [ClusterLedger.Subscription],
-        _ receipts: [(client: Int, receipt: ClusterLedger.Receipt)]
-    ) -> String? {
-        let message = self.ledger.messages[number]
-        let clients = Set(members.map(\.client))
-        // A publisher that comes back sends again what it has not had acknowledged.
-        let isQuiet = !(clients.union([message.publisher])).contains { client in
-            self.ledger.clients[client].departures.contains { $0 > message.sentAt }
-                || self.ledger.clients[client].visits.contains { $0.time > message.sentAt }
-        }
-        let isCalm = self.weather == .links
-        if receipts.count > 1, isQuiet, isCalm { return "came to \(receipts.map { "c\($0.client)" })" }
-        // Members that stayed, and get messages for certain.
-        let stays = members.contains { self.ledger.isOwed(number, to: $0) && !self.isExcused(number, $0) }
-        // Of QoS 2, what one has begun to receive is for nobody else, also if its session ends. (MQTT 5, section 4.8.2)
-        let areSure = members.allSatisfy { $0.qos != .atMostOnce } && (message.qos == .atLeastOnce || isQuiet)
-        if receipts.isEmpty, stays, areSure, isCalm { return "came to nobody" }
-        return nil
     }
 
     /// All nodes retain the same, and of each topic the last value that was acknowledged, or one that came later.

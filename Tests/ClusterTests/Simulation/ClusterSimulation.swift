@@ -76,16 +76,21 @@ final class ClusterSimulation {
 
     private func makeClients() {
         let topics = ["t/0", "t/1", "w/a/x", "w/b/x", "w/a/y", "s/0", "s/1"]
+        let isSharing = self.chance(40)
         for index in 0..<Int.random(in: 2...Self.subscriberMax, using: &self.generator) {
             let isKept = self.chance(60)
             self.clients.append(VirtualClient(index: index, isKept: isKept, simulation: self))
             var filters = self.chance(50) ? ["t/0"] : ["t/0", "t/1"]
             if self.chance(50) { filters.append(self.pick(["w/+/x", "w/#", "w/a/+", "w/a/x"])) }
-            if self.chance(60) { filters.append(self.pick(["$share/g/s/#", "$share/h/s/0"])) }
+            if self.chance(60), !isSharing { filters.append(self.pick(["$share/g/s/#", "$share/h/s/0"])) }
             if self.chance(30) { filters.append("r/#") }
             self.wishes.append(
                 filters.map { ($0, self.pick([.atMostOnce, .atLeastOnce, .exactlyOnce, .exactlyOnce])) }
             )
+            // A group of which all are members, and none of them at QoS 0.
+            if isSharing {
+                self.wishes[index].append(("$share/g/s/#", self.pick([.atLeastOnce, .exactlyOnce])))
+            }
             self.publishing.append([])
         }
         for publisher in 0..<Int.random(in: 1...3, using: &self.generator) {
@@ -150,6 +155,7 @@ final class ClusterSimulation {
         guard let life = node.life else { return }
         self.tell("\(node.name) \(isTold ? "is killed" : "vanishes")")
         self.deaths[life.epoch] = self.time.now
+        self.noteLostShares(of: life)
         node.end()
         if !isTold { self.network.silent.insert(node.site) }
         self.network.end(node.site, isTold: isTold)
