@@ -203,12 +203,16 @@ struct LinkShellTests {
         for number in 1...3 {
             try await a.publish(TestRecord.batch([(UInt64(number), 1)]).records, count: 1, to: "b")
         }
-        let second = try await RunningNode.start("b", epoch: 2)
+        // A life that ends before its table has come leaves things as they were.
+        try await a.meet("b", epoch: 2, at: first.address)
+        try await a.run { _, hub in hub.memberGone(name: "b", epoch: 2) }
+        #expect(try await a.seen().routes["b"] == ["kept": kept])
+        let second = try await RunningNode.start("b", epoch: 3)
         try await second.run { _, hub in
             hub.ownTableChanged([TableChange(filter: Array("other".utf8), interest: 0)])
         }
         try await second.meet("a", at: a.address)
-        try await a.meet("b", epoch: 2, at: second.address)
+        try await a.meet("b", epoch: 3, at: second.address)
         #expect(try await second.wait { seen, _ in seen.numbers.map(\.number) == [1, 2, 3] })
         #expect(try await a.wait { seen, _ in seen.routes["b"] == ["other": 0] })
         #expect(try await a.seen().detached == [])

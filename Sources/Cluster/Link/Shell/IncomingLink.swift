@@ -279,8 +279,8 @@ package final class IncomingLink: ChannelDuplexHandler, RemovableChannelHandler 
     private func onHeartbeat(_ beat: LinkHeartbeat, from peer: LinkPeer) throws(LinkError) {
         try peer.receiver.onHeartbeat(sequence: beat.sequence)
         self.carryOut(peer.table.onHeartbeat(sequence: beat.tableSequence, digest: beat.tableDigest), for: peer)
-        if peer.hasOldRoutes, peer.table.isWhole {
-            peer.hasOldRoutes = false
+        if !peer.oldRoutes.isEmpty, peer.table.isWhole {
+            peer.oldRoutes = []
             peer.host.replaceRoutes(peer.table.all)
         }
         let digests = self.hub.host.retainedDigests
@@ -299,7 +299,7 @@ package final class IncomingLink: ChannelDuplexHandler, RemovableChannelHandler 
             peer.host.applyRoutes(changes)
             self.hub.host.tableAdvanced(peer: peer.name, to: peer.table.sequence)
         case .replaced(let all):
-            peer.hasOldRoutes = false
+            peer.oldRoutes = []
             peer.host.replaceRoutes(all)
             self.hub.host.tableAdvanced(peer: peer.name, to: peer.table.sequence)
         case .snapshotWanted: self.send(.snapshotRequest)

@@ -51,6 +51,9 @@ package final class LinkHub {
         var epoch: UInt64
         var receiver: LinkReceiver
         var table: PeerTable
+        /// What is collected for, and whether some of it is from before this life's table.
+        var routes: [TableChange] = []
+        var hasOldRoutes = false
         /// What it has not acknowledged; nil if it was never linked in this node's life.
         var sender: LinkSender?
         /// The broker's side, where something is collected for it; and what the sender had taken over before that.
@@ -204,10 +207,10 @@ package final class LinkHub {
         )
         outgoing.peer = peer
         self.peers[name] = peer
-        if let kept, kept.table.count > 0 {
+        if let kept, kept.table.count > 0, !kept.hasOldRoutes {
             peerHost.replaceRoutes(kept.table.all)
         } else {
-            peer.hasOldRoutes = gone?.host != nil
+            peer.oldRoutes = gone?.routes ?? []
         }
         // An empty one is known up to there too.
         if let kept { self.host.tableAdvanced(peer: name, to: kept.table.sequence) }
@@ -234,7 +237,7 @@ package final class LinkHub {
         self.endRelaying(with: peer.name)
         peer.incoming?.close(.superseded)
         self.releaseBarrier()
-        let routes = peer.table.all.filter { ($0.interest ?? 0) & TableChange.keptBit != 0 }
+        let routes = peer.keptRoutes
         var sender = peer.outgoing.stopAndKeep()
         var counted = peer.statisticsNow
         // The sender is kept, and counts on.
@@ -252,6 +255,8 @@ package final class LinkHub {
             epoch: peer.epoch,
             receiver: peer.receiver,
             table: peer.table,
+            routes: routes,
+            hasOldRoutes: !peer.oldRoutes.isEmpty,
             sender: sender,
             host: routes.isEmpty ? nil : peer.host,
             takenBefore: peer.outgoing.takenBefore,

@@ -12,8 +12,8 @@ package final class LinkPeer {
     var table: PeerTable
     var retainedSync = RetainedSync()
     var incoming: IncomingLink?
-    /// The broker still has routes from an earlier life, until the table of this one is here.
-    var hasOldRoutes = false
+    /// Routes of an earlier life that the broker still has, until the table of this one is here.
+    var oldRoutes: [TableChange] = []
     /// Its process is dead for certain.
     var isDead = false
     var statistics = LinkStatistics()
@@ -40,6 +40,14 @@ package final class LinkPeer {
         self.incoming = nil
         self.table.onDisconnected()
         self.retainedSync.onDisconnected()
+    }
+
+    /// What is collected for while it is gone: routes of sessions that are kept.
+    var keptRoutes: [TableChange] {
+        let known = self.table.all.filter { ($0.interest ?? 0) & TableChange.keptBit != 0 }
+        guard !self.oldRoutes.isEmpty else { return known }
+        let filters = Set(known.map(\.filter))
+        return known + self.oldRoutes.filter { !filters.contains($0.filter) }
     }
 
     /// Whether both links stand, and each side has what the other one had when they were made.
