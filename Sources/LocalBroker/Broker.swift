@@ -25,17 +25,22 @@ public final class Broker: Sendable {
         let channel: any Channel
     }
 
-    /// - Parameter group: of the shards' loops, in their order.
+    /// - Parameters:
+    ///   - group: of the shards' loops, in their order.
+    ///   - executor: what runs the task that writes; nil for the system's.
     init(
         shared: BrokerShared,
         shards: [NIOLoopBound<Shard>],
         group: any EventLoopGroup,
         storage: BrokerStorage?,
-        identity: BrokerIdentity
+        identity: BrokerIdentity,
+        executor: (any TaskExecutor)? = nil
     ) {
         self.shared = shared
         self.identity = identity
-        self.storage = storage.map { storage in (storage, Task { await storage.run(shared.mailboxes) }) }
+        self.storage = storage.map { storage in
+            (storage, Task(executorPreference: executor) { await storage.run(shared.mailboxes) })
+        }
         if let storage { shared.systemFigures.withLock { $0.append { storage.systemFigures } } }
         self.shards = shards
         self.group = group

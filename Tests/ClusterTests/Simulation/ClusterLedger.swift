@@ -84,6 +84,10 @@ struct ClusterLedger {
     var clients: [Client] = []
     /// Messages for share groups that a node had taken in for a member when it died.
     var lostShares: Set<Int> = []
+    /// When lives of nodes ended, by their epochs.
+    var deaths: [UInt64: UInt64] = [:]
+    /// Lives of nodes that have a data directory.
+    var storing: Set<UInt64> = []
     /// No node is taken for dead.
     var areNodesSound = true
 
@@ -114,7 +118,10 @@ struct ClusterLedger {
             )
         )
         // What is retained comes again with each subscription.
-        let isUnclear = self.clients[client].isSplit || self.clients[self.messages[number].publisher].isSplit
+        // Who publishes at a node that dies before it has answered sends it again to the node that is back.
+        let hasLost = self.messages[number].isResent && self.deaths[self.messages[number].epoch] != nil
+        let isUnclear =
+            hasLost || self.clients[client].isSplit || self.clients[self.messages[number].publisher].isSplit
         guard !publish.retain, !isUnclear else { return nil }
         if earlier != nil, publish.qos == .exactlyOnce || self.messages[number].qos == .atMostOnce {
             return "is given \(self.words(number)) twice, at \(publish.qos)"
@@ -158,14 +165,46 @@ struct ClusterLedger {
 
     // MARK: At the end
 
-    /// A node has died since then that had the client's session, or may have had it: it may have been about to leave.
-    func mayHaveDied(_ client: Int, since: UInt64, deaths: [UInt64: UInt64]) -> Bool {
+    /// Where a client was when its node died, and had its session there or may have had it: it may have been about to leave.
+    private func ends(of client: Int, since: UInt64) -> [Int] {
         let visits = self.clients[client].visits
-        return visits.indices.contains { index in
-            guard let death = deaths[visits[index].epoch], death > since else { return false }
+        return visits.indices.filter { index in
+            guard let death = self.deaths[visits[index].epoch], death > since else { return false }
             let next = visits[index...].first { $0.isConnected && $0.epoch != visits[index].epoch }
             return next.map { death < $0.time + 3_000_000_000 } ?? true
         }
+    }
+
+    /// The client's session has ended with a node since then, or may have: what is stored of one that is kept comes back, to
+    /// who waits for it.
+    func mayHaveEnded(_ client: Int, isKept: Bool, since: UInt64) -> Bool {
+        self.ends(of: client, since: since).contains {
+            !isKept || !self.isStored(client, $0) || self.isLeft(client, $0)
+        }
+    }
+
+    /// The client's session is stored at a node that has died, and the client has gone elsewhere meanwhile.
+    func hasLeftSession(_ client: Int) -> Bool {
+        self.ends(of: client, since: 0).contains { self.isStored(client, $0) && self.isLeft(client, $0) }
+    }
+
+    private func isStored(_ client: Int, _ visit: Int) -> Bool {
+        self.storing.contains(self.clients[client].visits[visit].epoch)
+    }
+
+    private func isLeft(_ client: Int, _ visit: Int) -> Bool {
+        let visits = self.clients[client].visits
+        let home = visits[visit]
+        return visits[visit...].prefix { !$0.isConnected || $0.epoch == home.epoch || $0.node != home.node }
+            .contains { $0.node != home.node }
+    }
+
+    /// The client is where it was connected last, and has been nowhere else since.
+    func isBack(_ client: Int) -> Bool {
+        let visits = self.clients[client].visits
+        guard let now = visits.last, let last = visits.dropLast().lastIndex(where: \.isConnected) else { return false }
+        return visits[last...].allSatisfy { $0.node == now.node }
+            && (visits[last].epoch == now.epoch || self.storing.contains(now.epoch))
     }
 
     /// Nodes that have had the client's session since then, or may have had it: it may have been about to leave.

@@ -93,7 +93,7 @@ extension ClusterSimulation {
         if self.chance(50) { self.publishToGroups(than: node) }
         self.end(node, isTold: isTold)
         self.plan(in: self.chance(30) ? 5...100 : 500...6_000) { [unowned self] in
-            guard self.isBusy, !node.isAlive else { return }
+            guard self.isBusy else { return }
             self.network.silent.remove(node.site)
             self.start(node)
         }

@@ -52,8 +52,8 @@ extension ClusterSimulation {
         if client.isSplit { return true }
         // What a node has in memory dies with it: what came for the session, and what was on its way from the publisher.
         let since = subscription.acknowledgedAt ?? 0
-        let hasDied = self.ledger.mayHaveDied(subscription.client, since: since, deaths: self.deaths)
-        if hasDied { return true }
+        let isKept = self.clients[subscription.client].isKept
+        if self.ledger.mayHaveEnded(subscription.client, isKept: isKept, since: since) { return true }
         // A node that dies takes with it what it had acknowledged for sessions that are kept only if it held theirs for dead,
         // or had waited for it in vain.
         let homes = client.visits.map(\.node)
@@ -61,7 +61,7 @@ extension ClusterSimulation {
             self.clients[subscription.client].isKept
             && message.acknowledgedAt.map { $0 < message.sentAt + 4_500_000_000 } == true
             && !self.membership.farewells.contains { $0.observer == message.node && homes.contains($0.target) }
-        if self.deaths[message.epoch] != nil, !isSafe { return true }
+        if self.ledger.deaths[message.epoch] != nil, !isSafe { return true }
         guard !self.clients[subscription.client].isKept else { return false }
         // A session that ends with its connection gets nothing of nodes that take its own for dead.
         return self.membership.farewells.contains {
@@ -118,6 +118,19 @@ extension ClusterSimulation {
             }
             if life.shard.shared.directory.count > 0 { self.breaks("\(node.name) still has clients in its directory") }
             if !(life.links.host.takeover?.isIdle ?? false) { self.breaks("\(node.name) still moves sessions") }
+            self.judgeDisk(of: node, life)
+        }
+        self.run(milliseconds: 1)
+    }
+
+    /// What is retained stays, and what a node has to know of itself and its peers.
+    private func judgeDisk(of node: VirtualNode, _ life: VirtualNode.Life) {
+        guard let disk = node.disk else { return }
+        Task(executorPreference: life.executor) {
+            for table in StorageTable.allCases where ![.settings, .retained].contains(table) {
+                let values = try await disk.read(table, after: nil, limit: 10)
+                if !values.isEmpty { self.breaks("\(node.name) still has stored \(values.map(\.key))") }
+            }
         }
     }
 }

@@ -121,7 +121,7 @@ extension ClusterSimulation {
             guard self.time.now < end, self.isBusy else { return }
             if self.chance(30) {
                 client.drop()
-            } else if !self.living.isEmpty {
+            } else if self.waitedFor(by: client) == nil, !self.living.isEmpty {
                 self.connect(client, to: self.pick(self.living), closingFirst: self.chance(50))
             }
             self.keepMoving(client, until: end)
@@ -136,7 +136,7 @@ extension ClusterSimulation {
         self.tell("all faults are over")
         self.network.silent = []
         self.network.healAll()
-        for node in self.nodes where !node.isAlive { self.start(node) }
+        for node in self.nodes { self.start(node) }
         self.membership.rehabilitate()
     }
 

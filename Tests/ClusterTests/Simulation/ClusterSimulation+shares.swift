@@ -8,9 +8,9 @@ import Protocol
 extension ClusterSimulation {
     typealias GroupReceipt = (client: Int, receipt: ClusterLedger.Receipt)
 
-    /// What a node has confirmed and its members have not acknowledged dies with it, as there is no storage.
+    /// What a node has confirmed and its members have not acknowledged dies with it, unless it is stored.
     func noteLostShares(of life: VirtualNode.Life) {
-        for session in life.shard.sessions.values {
+        for session in life.shard.sessions.values where session.state.storedNumber == 0 {
             session.state.log.forEachUndelivered { _, record in
                 let payload = MessageRecord.read(record).map { String(decoding: $0.payload, as: UTF8.self) }
                 if let number = payload.flatMap({ Int($0) }) { self.ledger.lostShares.insert(number) }
@@ -62,7 +62,7 @@ extension ClusterSimulation {
         let message = self.ledger.messages[number]
         guard message.qos == .exactlyOnce, members.allSatisfy({ $0.qos == .exactlyOnce }) else { return false }
         return !Set(members.map(\.client) + [message.publisher]).contains { self.ledger.clients[$0].isSplit }
-            && !(message.isResent && self.deaths[message.epoch] != nil)
+            && !(message.isResent && self.ledger.deaths[message.epoch] != nil)
     }
 
     /// Neither the publisher nor a member went away since: a publisher that comes back sends again what it has not had
@@ -80,7 +80,7 @@ extension ClusterSimulation {
     private func isReached(_ number: Int, _ member: ClusterLedger.Subscription) -> Bool {
         let message = self.ledger.messages[number]
         let homes = self.ledger.homes(of: member.client, since: message.sentAt)
-        return self.deaths[message.epoch] == nil
+        return self.ledger.deaths[message.epoch] == nil
             && !self.membership.farewells.contains { $0.time > message.sentAt && homes.contains($0.target) }
     }
 }

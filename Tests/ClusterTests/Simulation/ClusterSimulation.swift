@@ -5,8 +5,8 @@ import Protocol
 @testable import LocalBroker
 
 /// A whole cluster in one thread: real brokers, links, tables and takeovers on a virtual clock and a virtual network, with
-/// clients that do what clients do. Everything follows from the seed.
-final class ClusterSimulation {
+/// clients that do what clients do. Everything follows from the seed. One thread runs it.
+final class ClusterSimulation: @unchecked Sendable {
     enum Weather: String, CaseIterable {
         /// Links are slow and break, but nobody is taken for dead.
         case links
@@ -47,8 +47,6 @@ final class ClusterSimulation {
     var wholeSince: UInt64?
     /// Since when clients have had a session on one node and one on its way from another.
     var doubleSince: [Int: UInt64] = [:]
-    /// When lives of nodes ended, by their epochs.
-    var deaths: [UInt64: UInt64] = [:]
     /// When nodes did not take part, or others could not reach them.
     var absences: [Absence] = []
     /// What each client wants to be subscribed to.
@@ -70,7 +68,11 @@ final class ClusterSimulation {
         self.network = VirtualNetwork(time: self.time, seed: self.generator.next())
         self.isCompressed = Int.random(in: 0..<8, using: &self.generator) == 0
         let count = [2, 2, 3, 3, 3, 4, 5, 7][Int.random(in: 0..<8, using: &self.generator)]
-        for index in 0..<count { self.nodes.append(VirtualNode(index: index, simulation: self)) }
+        let isStoring = self.chance(50)
+        for index in 0..<count {
+            let hasDisk = isStoring && self.chance(85)
+            self.nodes.append(VirtualNode(index: index, hasDisk: hasDisk, simulation: self))
+        }
         self.makeClients()
     }
 
@@ -142,19 +144,20 @@ final class ClusterSimulation {
     var living: [VirtualNode] { self.nodes.filter(\.isAlive) }
 
     func start(_ node: VirtualNode) {
-        do {
-            try node.start()
-        } catch {
-            return self.breaks("\(node.name) cannot start: \(error)")
-        }
-        self.tell("\(node.name) starts")
+        guard !node.isAlive, node.start == nil else { return }
+        node.begin()
+    }
+
+    func onStarted(_ node: VirtualNode) {
+        self.tell("\(node.name) starts\(node.disk == nil ? "" : " with what it has stored")")
+        if node.disk != nil { self.ledger.storing.insert(node.epoch) }
         self.membership.onStarted(node)
     }
 
     func end(_ node: VirtualNode, isTold: Bool) {
         guard let life = node.life else { return }
         self.tell("\(node.name) \(isTold ? "is killed" : "vanishes")")
-        self.deaths[life.epoch] = self.time.now
+        self.ledger.deaths[life.epoch] = self.time.now
         self.noteLostShares(of: life)
         node.end()
         if !isTold { self.network.silent.insert(node.site) }
@@ -173,6 +176,16 @@ final class ClusterSimulation {
         self.tell("\(client.name) connects to \(node.name)")
         let epoch = node.life?.epoch ?? 0
         self.ledger.clients[client.index].visits.append(.init(node: node.index, epoch: epoch, time: self.time.now))
+        guard client.isKept, self.weather != .links else { return }
+        self.splitIfUnlinked(client, node)
+        self.plan(in: 5...50) { [unowned self] in self.splitIfUnlinked(client, node) }
+    }
+
+    /// A node that cannot ask the one with the session begins another one, even if the client does not stay to hear of it.
+    private func splitIfUnlinked(_ client: VirtualClient, _ node: VirtualNode) {
+        let linked = Set((node.life?.hub.statistics ?? []).filter(\.isUp).map(\.peer))
+        let homes = self.living.filter { $0 !== node && $0.life?.shard.sessions[client.clientID] != nil }
+        if !homes.allSatisfy({ linked.contains($0.name) }) { self.split(client) }
     }
 
     func onConnected(_ client: VirtualClient, isPresent: Bool, forgotten: [Int]) {
@@ -187,17 +200,19 @@ final class ClusterSimulation {
         self.tell("\(client.name) is connected to \(from), session present: \(isPresent)")
         if !isPresent {
             // A kept session is lost with its node only.
-            if client.isKept, ledgerClient.generation > 0,
-                !self.ledger.mayHaveDied(client.index, since: 0, deaths: self.deaths)
-            {
-                self.split(client)
+            if client.isKept, ledgerClient.generation > 0 {
+                if !ledgerClient.isSplit, self.ledger.isBack(client.index) {
+                    self.breaks("\(client.name) is back at \(from) and has lost its session")
+                }
+                let mayHaveEnded = self.ledger.mayHaveEnded(client.index, isKept: true, since: 0)
+                if !mayHaveEnded || self.ledger.hasLeftSession(client.index) { self.split(client) }
             }
             self.ledger.clients[client.index].generation += 1
             self.ledger.clients[client.index].generationAt = self.time.now
             self.subscribe(client)
         } else if !client.isKept {
             self.breaks("\(client.name) wanted no session and has one")
-        } else if self.ledger.mayHaveDied(client.index, since: ledgerClient.generationAt, deaths: self.deaths) {
+        } else if self.ledger.mayHaveEnded(client.index, isKept: true, since: ledgerClient.generationAt) {
             // It may be one that was begun by a connection of which it has heard nothing.
             self.split(client)
         }
@@ -219,7 +234,20 @@ final class ClusterSimulation {
 
     private func reconnect(_ client: VirtualClient) {
         guard client.node == nil, !self.isEnding, !self.living.isEmpty else { return }
-        self.connect(client, to: self.pick(self.living), closingFirst: true)
+        guard let home = self.waitedFor(by: client) else {
+            return self.connect(client, to: self.pick(self.living), closingFirst: true)
+        }
+        guard home.isAlive else { return self.plan(in: 1...500) { [unowned self] in self.reconnect(client) } }
+        self.connect(client, to: home, closingFirst: true)
+    }
+
+    /// The node that has died with a client's session and has it stored, where the client knows and does not go elsewhere.
+    func waitedFor(by client: VirtualClient) -> VirtualNode? {
+        guard client.isPatient, client.isKept,
+            let last = self.ledger.clients[client.index].visits.last(where: \.isConnected),
+            self.ledger.deaths[last.epoch] != nil, self.ledger.storing.contains(last.epoch)
+        else { return nil }
+        return self.nodes[last.node]
     }
 
     func connect(_ client: VirtualClient, to node: VirtualNode, closingFirst: Bool) {
@@ -291,13 +319,9 @@ final class ClusterSimulation {
     func onAcknowledged(_ message: Int) {
         self.tell("\(message) is acknowledged")
         self.ledger.messages[message].acknowledgedAt = self.time.now
-        // What is acknowledged is safe: the node may die now.
-        guard self.isBusy, self.weather == .crashes || self.weather == .all, self.chance(1), self.living.count > 1
-        else {
-            return
-        }
+        // What is acknowledged is safe: a node may die now.
         let node = self.nodes[self.ledger.messages[message].node]
-        self.time.plan(inMilliseconds: 0) { [unowned self] in self.crash(node) }
+        self.crashSometimes(self.chance(50) ? node : self.pick(self.nodes), percent: 1)
     }
 
     func onReceived(_ client: VirtualClient, _ publish: Publish) {
@@ -305,6 +329,17 @@ final class ClusterSimulation {
         if let wrong = self.ledger.onReceived(client.index, publish, at: self.time.now) {
             self.breaks("\(client.name) \(wrong)")
         }
+        // What is given to a client is stored, and whoever sent it to its node may not know.
+        guard let node = client.node else { return }
+        let mayBeDoubled = publish.qos == .exactlyOnce && client.isKept && node.disk != nil
+        self.crashSometimes(node, percent: mayBeDoubled ? 8 : 1)
+    }
+
+    private func crashSometimes(_ node: VirtualNode, percent: Int) {
+        guard self.isBusy, self.weather == .crashes || self.weather == .all, self.living.count > 1,
+            self.chance(percent)
+        else { return }
+        self.time.plan(inMilliseconds: 0) { [unowned self] in self.crash(node) }
     }
 
     /// One more client, which subscribes to nothing and keeps no session.

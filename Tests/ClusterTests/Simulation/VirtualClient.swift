@@ -19,6 +19,8 @@ final class VirtualClient {
     let clientID: ClientID
     /// Its session outlives its connections.
     let isKept: Bool
+    /// It comes back to the node that has stored its session, however long that is away.
+    let isPatient: Bool
     private unowned let simulation: ClusterSimulation
     private let loop: VirtualLoop
     private var channel: VirtualChannel?
@@ -36,6 +38,7 @@ final class VirtualClient {
         self.name = name ?? "c\(index)"
         self.clientID = ClientID(text: self.name)
         self.isKept = isKept
+        self.isPatient = simulation.chance(80)
         self.simulation = simulation
         self.loop = VirtualLoop(simulation.time)
     }

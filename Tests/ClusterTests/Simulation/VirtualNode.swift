@@ -4,14 +4,20 @@ import NIOCore
 @testable import Cluster
 @testable import LocalBroker
 
-/// A host with the process that runs there: a real broker of one shard, with its real side of the cluster.
-final class VirtualNode {
+/// A host with the process that runs there: a real broker of one shard, with its real side of the cluster. One thread runs
+/// it all.
+final class VirtualNode: @unchecked Sendable {
     let index: Int
     let name: String
+    /// Its data directory; nil if it has none.
+    let disk: MemoryStorage?
+    private let diskDelayMaxMilliseconds: Double
     private unowned let simulation: ClusterSimulation
     /// How far its wall clock is off.
     private let clockSkewMilliseconds: Int64
     private(set) var life: Life?
+    /// A process has begun that does not take part yet: it reads what is stored.
+    private(set) var start: (loop: VirtualLoop, executor: VirtualExecutor)?
     /// Those that are over. What their loops may still hold is not to be freed before.
     private var earlierLives: [Life] = []
     private(set) var epoch: UInt64 = 0
@@ -20,14 +26,22 @@ final class VirtualNode {
         let epoch: UInt64
         let startedAt: UInt64
         let loop: VirtualLoop
+        let executor: VirtualExecutor
         let broker: Broker
         let shard: Shard
         let links: ClusterService.Links
 
-        init(epoch: UInt64, loop: VirtualLoop, broker: Broker, links: ClusterService.Links) {
+        init(
+            epoch: UInt64,
+            loop: VirtualLoop,
+            executor: VirtualExecutor,
+            broker: Broker,
+            links: ClusterService.Links
+        ) {
             self.epoch = epoch
             self.startedAt = loop.time.now
             self.loop = loop
+            self.executor = executor
             self.broker = broker
             self.shard = broker.linkShard
             self.links = links
@@ -36,9 +50,11 @@ final class VirtualNode {
         var hub: LinkHub { self.links.hub }
     }
 
-    init(index: Int, simulation: ClusterSimulation) {
+    init(index: Int, hasDisk: Bool, simulation: ClusterSimulation) {
         self.index = index
         self.name = "n\(index)"
+        self.disk = hasDisk ? MemoryStorage() : nil
+        self.diskDelayMaxMilliseconds = [0.2, 5, 40][Int.random(in: 0..<3, using: &simulation.generator)]
         self.simulation = simulation
         self.clockSkewMilliseconds = Int64.random(in: -200...200, using: &simulation.generator)
     }
@@ -52,30 +68,63 @@ final class VirtualNode {
         get throws { try VirtualNetwork.address(ofNode: self.index, port: 1883) }
     }
 
-    func start() throws {
-        let time = self.simulation.time
-        let loop = VirtualLoop(time)
-        let skew = self.clockSkewMilliseconds
-        let clock = WallClock(time: time, skewMilliseconds: skew)
-        self.epoch = clock.milliseconds
-        let configuration = self.configuration
-        let seed = self.simulation.generator.next()
+    /// A process begins. The simulation is told when it takes part, or cannot.
+    func begin() {
+        let loop = VirtualLoop(self.simulation.time)
+        let executor = VirtualExecutor(loop)
+        self.start = (loop, executor)
+        Task(executorPreference: executor) {
+            do {
+                let broker = try await self.makeBroker(loop, executor)
+                guard !loop.isDead else { return }
+                self.life = try self.join(broker, loop, executor)
+                self.start = nil
+                self.simulation.onStarted(self)
+            } catch {
+                if !loop.isDead { self.simulation.breaks("\(self.name) cannot start: \(error)") }
+            }
+        }
+    }
+
+    /// As `Broker.make`, on the virtual loop.
+    private func makeBroker(_ loop: VirtualLoop, _ executor: VirtualExecutor) async throws -> Broker {
+        let clock = WallClock(time: self.simulation.time, skewMilliseconds: self.clockSkewMilliseconds)
+        let now = clock.milliseconds
+        var configuration = self.configuration
+        if let disk = self.disk {
+            let storage = VirtualStorage(
+                disk: disk,
+                loop: loop,
+                simulation: self.simulation,
+                delayMaxMilliseconds: self.diskDelayMaxMilliseconds
+            )
+            configuration.storage = .custom(storage)
+        }
+        let storage = try await BrokerStorage.open(configuration, nowMilliseconds: now)
         let shared = BrokerShared(
             configuration: configuration,
             access: try AccessControl(configuration),
-            storage: nil,
+            storage: storage?.writer,
             eventLoops: [loop],
             wallClock: { clock.milliseconds },
-            seed: seed
+            seed: self.simulation.generator.next()
         )
-        let shard = Broker.makeShard(0, on: loop, shared)
-        let broker = Broker(
+        try await storage?.loadRetained(into: shared, nowMilliseconds: now)
+        let shards = [Broker.makeShard(0, on: loop, shared)]
+        try await storage?.loadSessions(into: shards, shared, nowMilliseconds: now)
+        return Broker(
             shared: shared,
-            shards: [shard],
+            shards: shards,
             group: loop,
-            storage: nil,
-            identity: BrokerIdentity(configuration, nowMilliseconds: self.epoch)
+            storage: storage,
+            identity: storage?.identity ?? BrokerIdentity(configuration, nowMilliseconds: now),
+            executor: executor
         )
+    }
+
+    /// Opens the links, and lets clients in when it knows what the others have.
+    private func join(_ broker: Broker, _ loop: VirtualLoop, _ executor: VirtualExecutor) throws -> Life {
+        self.epoch = broker.identity.incarnation
         let transport = VirtualTransport(
             network: self.simulation.network,
             loop: loop,
@@ -91,18 +140,19 @@ final class VirtualNode {
             self.simulation.membership.confirmDead(name, epoch: epoch, by: self)
         }
         _ = links.value.hub.listen(host: "", port: 0)
-        let listener = try ListenerContext(.init(host: "127.0.0.1", port: 1883), of: configuration)
+        let shard = broker.shards[0]
+        let listener = try ListenerContext(.init(host: "127.0.0.1", port: 1883), of: broker.shared.configuration)
         let address = try self.clientAddress
         let network = self.simulation.network
         let site = self.site
-        // As a node that joins: clients are served when it knows what the others have.
         links.value.hub.whenInStep(within: .seconds(5)).assumeIsolated().whenComplete { _ in
             guard !loop.isDead else { return }
+            shard.value.publishLeftWills()
             network.listen(at: address, site: site, loop: loop) { channel in
                 try channel.pipeline.syncOperations.addHandler(Connection(shard: shard.value, listener: listener))
             }
         }
-        self.life = Life(epoch: self.epoch, loop: loop, broker: broker, links: links.value)
+        return Life(epoch: self.epoch, loop: loop, executor: executor, broker: broker, links: links.value)
     }
 
     /// The process is killed.
@@ -116,7 +166,11 @@ final class VirtualNode {
     /// The world ends.
     func forget() {
         self.end()
+        self.start?.loop.isDead = true
+        self.start?.executor.end()
         for life in self.earlierLives {
+            life.broker.storage?.host.close()
+            life.executor.end()
             life.hub.finishFirstSync(false)
             life.links.host.takeover = nil
             life.links.host.onFirstPeer = nil
