@@ -20,7 +20,7 @@ extension TakeoverCore {
             self.departures[key]?.held.append((peer, claim))
             return []
         }
-        if self.isStraggler(peer, for: claim.clientID) { return [.retry(claim, from: peer)] }
+        if self.holdsBack(claim, from: peer) { return [] }
         let key = ClaimKey(claimer: peer, number: claim.number)
         self.departures[key] = Departure(claim: claim, deadline: now + self.settings.giveTimeout)
         return [.fence(key, claim)]
@@ -49,13 +49,17 @@ extension TakeoverCore {
         case .notAuthorized:
             return [.send(.answer(claim: key.number, .notAuthorized, epoch: 0), to: key.claimer)]
                 + self.end(key, now: now)
-        case .held(let epoch, let subscriptions, let earlier, let unsettled):
+        case .held(let epoch, let subscriptions, let earlier):
             self.departures[key]?.epoch = epoch
             self.departures[key]?.earlier = earlier
-            let unsettled = Set(unsettled.compactMap(self.life(of:)))
+            let unsettled = self.unsettled(ofMove: earlier)
+            let reachable = self.reachable(now)
+            let deferred = self.knownLives.filter { !reachable.contains($0.name) }.union(unsettled)
             self.departures[key]?.unsettled = unsettled
+            self.departures[key]?.deferred = deferred
+            if let earlier { self.departuresByMove[earlier] = key }
             guard !departure.isCancelled else { return self.takeBack(key, now: now) }
-            let publishers = self.reachable(now).filter { !self.isAmong(unsettled, $0) }.union([self.name, key.claimer])
+            let publishers = reachable.filter { !self.isAmong(deferred, $0) }.union([self.name, key.claimer])
             self.departures[key]?.phase = .offered
             self.departures[key]?.awaitedMarks = publishers
             self.departures[key]?.deadline = now + self.settings.giveTimeout
@@ -67,7 +71,7 @@ extension TakeoverCore {
                         claim: key.number,
                         epoch: epoch,
                         isLast: isLast,
-                        stragglers: isLast ? unsettled.sorted() : [],
+                        stragglers: isLast ? deferred.sorted() : [],
                         part
                     ),
                     to: key.claimer
@@ -120,6 +124,7 @@ extension TakeoverCore {
     /// The session is at the other node, or here again: the next may have it.
     mutating func end(_ key: ClaimKey, now: NIODeadline) -> [Action] {
         guard let departure = self.departures.removeValue(forKey: key) else { return [] }
+        if let earlier = departure.earlier { self.departuresByMove[earlier] = nil }
         self.offers?.open[departure.claim.clientID] = nil
         return departure.held.flatMap { self.onClaim($0.claim, from: $0.from, now: now) } + self.offerMore(now: now)
     }

@@ -3,8 +3,14 @@ package import NIOCore
 
 /// What a node keeps of sessions that have left: the routes of those for which stragglers may still send something here.
 extension TakeoverCore {
+    /// More are not kept, nor more than these of one client, which moves all the time: what stragglers have for others is
+    /// lost.
+    private static let leftoversMax = 10_000
+    private static let leftoversOfClientMax = 16
+
     /// What is left here of a session that has moved on.
     struct Leftover: Sendable {
+        let clientID: String
         /// Stragglers without a mark.
         var nodes: Set<NodeLife>
         /// Those with one now.
@@ -27,30 +33,39 @@ extension TakeoverCore {
         guard let departure = self.departures[key], departure.phase == .sent else {
             // It was told before, or has the session again.
             guard self.leftovers[key] == nil, self.departures[key] == nil else { return [] }
-            return stragglers.map {
-                .send(
-                    .rest(claim: key.number, straggler: $0, isMarked: false, isLast: true, ByteBuffer()),
-                    to: key.claimer
-                )
-            }
+            return self.restsOfNothing(key, stragglers)
         }
+        let clientID = departure.claim.clientID
         let nodes = Set(stragglers)
-        var actions: [Action] = [.leave(key, keepsRoutes: !nodes.isEmpty)]
-        if !nodes.isEmpty {
-            self.leftovers[key] = Leftover(
-                nodes: nodes,
-                marked: departure.marked,
-                earlier: departure.earlier,
-                unsettled: departure.unsettled
-            )
-            if let earlier = departure.earlier { self.leftoversByMove[earlier] = key }
-        }
+        let isKept =
+            !nodes.isEmpty && self.leftovers.count < Self.leftoversMax
+            && self.leftoversOfClient[clientID, default: 0] < Self.leftoversOfClientMax
+        var actions: [Action] = [.leave(key, keepsRoutes: isKept)]
+        guard isKept else { return actions + self.restsOfNothing(key, stragglers) + self.end(key, now: now) }
+        self.leftovers[key] = Leftover(
+            clientID: clientID,
+            nodes: nodes,
+            marked: departure.marked,
+            earlier: departure.earlier,
+            unsettled: departure.unsettled
+        )
+        self.leftoversOfClient[clientID, default: 0] += 1
+        if let earlier = departure.earlier { self.leftoversByMove[earlier] = key }
         for node in nodes.sorted() {
             let isOver = departure.marked.union(departure.late).contains(node) || !self.isKnown(node)
             let isSettled = !departure.unsettled.contains(node)
             actions += isOver && isSettled ? self.takeRest(key, node) : self.tellIfReady(key, node)
         }
         return actions + self.end(key, now: now)
+    }
+
+    private func restsOfNothing(_ key: ClaimKey, _ stragglers: [NodeLife]) -> [Action] {
+        stragglers.map {
+            .send(
+                .rest(claim: key.number, straggler: $0, isMarked: false, isLast: true, ByteBuffer()),
+                to: key.claimer
+            )
+        }
     }
 
     /// Has the claimer ask for a node's mark if this node hears it, and lacks nothing of it.
@@ -94,15 +109,17 @@ extension TakeoverCore {
     }
 
     mutating func endLeftover(_ key: ClaimKey) -> Action {
-        if let earlier = self.leftovers.removeValue(forKey: key)?.earlier { self.leftoversByMove[earlier] = nil }
+        if let leftover = self.leftovers.removeValue(forKey: key) {
+            if let earlier = leftover.earlier { self.leftoversByMove[earlier] = nil }
+            let count = self.leftoversOfClient[leftover.clientID, default: 0] - 1
+            self.leftoversOfClient[leftover.clientID] = count > 0 ? count : nil
+        }
         return .forget(key)
     }
 
     /// The rest of an earlier move is here.
-    mutating func onSettled(_ number: UInt64, _ node: NodeLife, now: NIODeadline) -> [Action] {
-        for key in self.departures.keys where self.departures[key]?.earlier == number {
-            self.departures[key]?.unsettled.remove(node)
-        }
+    mutating func onSettled(_ number: UInt64, _ node: NodeLife) -> [Action] {
+        if let key = self.departuresByMove[number] { self.departures[key]?.unsettled.remove(node) }
         guard let key = self.leftoversByMove[number], self.leftovers[key]?.unsettled.remove(node) != nil else {
             return []
         }

@@ -39,6 +39,8 @@ extension TakeoverCore {
         let clientID: String
         let tableSequence: UInt64
         var nodes: [NodeLife: Node]
+        /// Claims of stragglers.
+        var held: [(from: String, claim: TakeoverMessage.Claim)] = []
     }
 
     struct Rest {
@@ -97,8 +99,8 @@ extension TakeoverCore {
                 actions.append(self.endLeftover(key))
                 continue
             }
-            self.leftovers[key]?.unsettled.remove(life)
-            actions += self.takeRest(key, life)
+            // What the node before had of it may still come.
+            if self.leftovers[key]?.unsettled.contains(life) == false { actions += self.takeRest(key, life) }
         }
         for key in self.stragglings.keys.sorted(by: MoveKey.order) {
             guard key.giver != peer else {
@@ -121,7 +123,7 @@ extension TakeoverCore {
     ) -> [Action] {
         guard let arrival = claim.arrivals[giver], !arrival.isGiverGone else { return [] }
         let lives = self.knownLives.subtracting(arrival.marked).union(arrival.stragglers)
-            .filter { $0.name != giver && $0.name != self.name }
+            .filter { $0.name != giver }
         guard !lives.isEmpty else { return [] }
         let isLeftOut = claim.isNew && claim.arrivals.count == 1
         var nodes: [NodeLife: Straggling.Node] = [:]
@@ -137,17 +139,29 @@ extension TakeoverCore {
             tableSequence: arrival.tableSequence,
             nodes: nodes
         )
+        self.stragglingsByClient[claim.message.clientID, default: []].insert(key)
         for life in lives where self.linked.contains(life.name) {
             self.setDeadline(now + self.settings.stragglerTimeout, of: life, key)
         }
-        let leftOut = nodes.filter(\.value.isLeftOut).keys.map(\.name)
-        return leftOut.isEmpty ? [] : [.leaveOut(number, giver: giver, Set(leftOut))]
+        guard isLeftOut else { return [] }
+        self.openMoves[number] = key
+        return [.leaveOut(number, giver: giver, Set(nodes.filter(\.value.isLeftOut).keys.map(\.name)))]
     }
 
-    /// A straggler claims the session itself: its own mark would come too early.
-    func isStraggler(_ peer: String, for clientID: String) -> Bool {
-        guard let life = self.life(of: peer) else { return false }
-        return self.stragglings.values.contains { $0.clientID == clientID && $0.nodes[life]?.isLeftOut == true }
+    /// A straggler claims the session itself: its own mark would come too early, so its claim waits until the session takes
+    /// from it.
+    mutating func holdsBack(_ claim: TakeoverMessage.Claim, from peer: String) -> Bool {
+        guard let life = self.life(of: peer), let keys = self.stragglingsByClient[claim.clientID],
+            let key = keys.first(where: { self.stragglings[$0]?.nodes[life]?.isLeftOut == true })
+        else { return false }
+        self.stragglings[key]?.held.append((peer, claim))
+        return true
+    }
+
+    /// Of which stragglers something is still to come for the session that a move has brought.
+    func unsettled(ofMove number: UInt64?) -> Set<NodeLife> {
+        let straggling = number.flatMap { self.openMoves[$0] }.flatMap { self.stragglings[$0] }
+        return Set(straggling?.nodes.filter { !$0.value.isGiven }.keys.map(\.self) ?? [])
     }
 
     mutating func onReady(_ key: MoveKey, _ node: NodeLife) -> [Action] {
@@ -169,6 +183,10 @@ extension TakeoverCore {
         guard let node = self.life(of: origin), let found = self.stragglings[key]?.nodes[node], found.isLeftOut,
             !found.isMarked
         else { return [] }
+        // Nobody is to wait for what does not come.
+        guard self.reachable(now).contains(key.giver) || found.isGiven else {
+            return self.takeFrom(key, node, now: now)
+        }
         self.stragglings[key]?.nodes[node]?.isMarked = true
         self.setDeadline(now + self.settings.holdTimeout, of: node, key)
         self.holds[origin, default: 0] += 1
@@ -202,18 +220,28 @@ extension TakeoverCore {
         var actions: [Action] = []
         self.stragglings[key]?.nodes[node]?.isLeftOut = false
         self.stragglings[key]?.nodes[node]?.deadline = nil
+        let held = self.stragglings[key]?.held.filter { $0.from == node.name } ?? []
         if found.isLeftOut {
             actions.append(.takeFrom(key.number, node: node.name))
             if found.isMarked { actions += self.unhold(node.name) }
-            actions += self.onSettled(key.number, node, now: now)
+            self.stragglings[key]?.held.removeAll { $0.from == node.name }
         }
-        guard found.isGiven else { return actions }
-        self.stragglings[key]?.nodes[node] = nil
-        if self.stragglings[key]?.nodes.isEmpty == true {
-            self.stragglings[key] = nil
-            actions.append(.endMove(key.number))
+        if found.isGiven {
+            self.stragglings[key]?.nodes[node] = nil
+            actions += self.onSettled(key.number, node)
+            if self.stragglings[key]?.nodes.isEmpty == true { actions.append(self.endMove(key)) }
         }
+        for held in held { actions += self.onClaim(held.claim, from: held.from, now: now) }
         return actions
+    }
+
+    private mutating func endMove(_ key: MoveKey) -> Action {
+        if let clientID = self.stragglings.removeValue(forKey: key)?.clientID {
+            self.stragglingsByClient[clientID]?.remove(key)
+            if self.stragglingsByClient[clientID]?.isEmpty == true { self.stragglingsByClient[clientID] = nil }
+        }
+        if self.openMoves[key.number] == key { self.openMoves[key.number] = nil }
+        return .endMove(key.number, giver: key.giver)
     }
 
     private mutating func unhold(_ node: String) -> [Action] {
@@ -280,14 +308,21 @@ extension TakeoverCore {
     }
 
     mutating func onStragglerTime(_ now: NIODeadline) -> [Action] {
+        var due: [(key: MoveKey, node: NodeLife)] = []
+        for key in self.timedStragglings {
+            let timed = self.stragglings[key]?.nodes.filter { $0.value.deadline != nil } ?? [:]
+            if timed.isEmpty { self.timedStragglings.remove(key) }
+            for (node, state) in timed where state.deadline.map({ $0 <= now }) == true { due.append((key, node)) }
+        }
+        due.sort { ($0.key.number, $0.key.giver, $0.node) < ($1.key.number, $1.key.giver, $1.node) }
         var actions: [Action] = []
-        for key in self.timedStragglings.sorted(by: MoveKey.order) {
-            for (node, state) in self.stragglings[key]?.nodes.sorted(by: { $0.key < $1.key }) ?? [] {
-                guard let deadline = state.deadline, deadline <= now else { continue }
-                actions += self.takeFrom(key, node, now: now)
-            }
-            if self.stragglings[key]?.nodes.values.contains(where: { $0.deadline != nil }) != true {
-                self.timedStragglings.remove(key)
+        for (key, node) in due {
+            let wasHeld = self.stragglings[key]?.nodes[node]?.isMarked == true
+            actions += self.takeFrom(key, node, now: now)
+            guard wasHeld else { continue }
+            // The giver does not answer: for its other sessions the node is not to wait as long again.
+            for other in self.timedStragglings.sorted(by: MoveKey.order) where other.giver == key.giver {
+                actions += self.takeFrom(other, node, now: now)
             }
         }
         return actions

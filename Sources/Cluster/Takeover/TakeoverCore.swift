@@ -50,8 +50,8 @@ package struct TakeoverCore: Sendable {
         /// Its client is about to be claimed for this node, or is.
         case claiming
         case notAuthorized
-        /// - Parameter earlier: the move that brought it here, if the rest of some stragglers is not here yet.
-        case held(epoch: UInt64, subscriptions: ByteBuffer, earlier: UInt64? = nil, unsettled: Set<String> = [])
+        /// - Parameter earlier: the number of the move that has brought it here, if that is not over.
+        case held(epoch: UInt64, subscriptions: ByteBuffer, earlier: UInt64? = nil)
     }
 
     package enum Action: Hashable, Sendable {
@@ -89,7 +89,7 @@ package struct TakeoverCore: Sendable {
         case addRest(UInt64, giver: String, clientID: String, ByteBuffer, isLast: Bool)
         case takeFrom(UInt64, node: String)
         /// All is here of the session.
-        case endMove(UInt64)
+        case endMove(UInt64, giver: String)
         /// Let what comes of a node wait, from here on, and go on when what was added before is at its place.
         case hold(String)
         case release(String)
@@ -164,6 +164,8 @@ package struct TakeoverCore: Sendable {
         /// The move that brought the session here, and those of its stragglers whose rest is not here.
         var earlier: UInt64?
         var unsettled: Set<NodeLife> = []
+        /// Nodes whose marks are not wanted before the session has left: those, and who is out of sight at first.
+        var deferred: Set<NodeLife> = []
         /// Nil until the claimer's cut has come.
         var markDeadline: NIODeadline?
         var deadline: NIODeadline
@@ -194,9 +196,14 @@ package struct TakeoverCore: Sendable {
     var stragglings: [MoveKey: Straggling] = [:]
     /// Those that may have a deadline.
     var timedStragglings: Set<MoveKey> = []
+    var stragglingsByClient: [String: Set<MoveKey>] = [:]
+    /// Those of which the broker has noted where the session is, by number.
+    var openMoves: [UInt64: MoveKey] = [:]
     var leftovers: [ClaimKey: Leftover] = [:]
-    /// By the moves that brought the sessions here.
+    /// Of sessions that have left or are about to, by the moves that brought them here.
     var leftoversByMove: [UInt64: ClaimKey] = [:]
+    var departuresByMove: [UInt64: ClaimKey] = [:]
+    var leftoversOfClient: [String: Int] = [:]
     /// Nodes whose messages wait for what givers have of them, and how many sessions want that.
     var holds: [String: Int] = [:]
     /// What this node gives away; nil unless it is about to end.
@@ -236,7 +243,7 @@ package struct TakeoverCore: Sendable {
         }
         // It publishes too, so its mark is needed.
         for (key, departure) in self.departures where departure.phase == .offered {
-            if !self.isAmong(departure.unsettled, peer) { self.departures[key]?.awaitedMarks.insert(peer) }
+            if !self.isAmong(departure.deferred, peer) { self.departures[key]?.awaitedMarks.insert(peer) }
         }
         for number in self.claims.keys.sorted() {
             for (giver, arrival) in self.claims[number]?.arrivals.sorted(by: { $0.key < $1.key }) ?? [] {
@@ -278,6 +285,7 @@ package struct TakeoverCore: Sendable {
         var actions: [Action] = []
         // First, for what was held comes next when a departure ends.
         for key in self.departures.keys { self.departures[key]?.held.removeAll { $0.from == peer } }
+        for key in self.stragglings.keys { self.stragglings[key]?.held.removeAll { $0.from == peer } }
         for key in self.departures.keys.sorted(by: ClaimKey.order) {
             if key.claimer == peer {
                 // If it lives it waits for the rest.

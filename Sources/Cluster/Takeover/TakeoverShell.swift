@@ -7,11 +7,6 @@ import Protocol
 ///
 /// Owned by the link loop.
 final class TakeoverShell {
-    private struct Move: Hashable {
-        var number: UInt64
-        var giver: String
-    }
-
     /// A mark that waits for a peer's table.
     private struct Cut {
         var key: ClaimKey
@@ -36,9 +31,9 @@ final class TakeoverShell {
     private var cuts: [String: [Cut]] = [:]
     private var claims: [UInt64: SessionClaim] = [:]
     private var departing: [ClaimKey: DepartingSession] = [:]
-    private var arriving: [Move: ArrivingSession] = [:]
+    private var arriving: [TakeoverCore.MoveKey: ArrivingSession] = [:]
     /// What has come so far of messages that givers pass on.
-    private var rests: [Move: ByteBuffer] = [:]
+    private var rests: [TakeoverCore.MoveKey: ByteBuffer] = [:]
     /// Who waits for the sessions to be given away.
     private var onOffersOver: EventLoopPromise<Void>?
     private var isTimerArmed = false
@@ -169,28 +164,28 @@ final class TakeoverShell {
         case .quiesce(let key, let giver, let tableSequence):
             self.quiesce(Cut(key: key, giver: giver, tableSequence: tableSequence))
         case .install(let number, let giver, let subscriptions):
-            self.install(Move(number: number, giver: giver), subscriptions)
+            self.install(TakeoverCore.MoveKey(number: number, giver: giver), subscriptions)
         case .markArriving(let number, let giver, let origin):
-            self.mark(origin) { self.arriving[Move(number: number, giver: giver)]?.mark($0) }
+            self.mark(origin) { self.arriving[TakeoverCore.MoveKey(number: number, giver: giver)]?.mark($0) }
         case .absorb(let number, let giver, let part, let isLast):
-            self.absorb(Move(number: number, giver: giver), part, isLast: isLast)
+            self.absorb(TakeoverCore.MoveKey(number: number, giver: giver), part, isLast: isLast)
         case .abandon(let number, let giver):
-            self.arriving.removeValue(forKey: Move(number: number, giver: giver))?.abandon()
+            self.arriving.removeValue(forKey: TakeoverCore.MoveKey(number: number, giver: giver))?.abandon()
         case .leaveOut(let number, let giver, let nodes):
-            guard let claim = self.claims[number], let session = self.arriving[Move(number: number, giver: giver)]
+            guard let claim = self.claims[number],
+                let session = self.arriving[TakeoverCore.MoveKey(number: number, giver: giver)]
             else {
                 return
             }
             self.broker.leaveOut(nodes, of: claim, move: number, until: session)
         case .addRest(let number, let giver, let clientID, let part, let isLast):
-            self.addRest(Move(number: number, giver: giver), clientID, part, isLast: isLast)
+            self.addRest(TakeoverCore.MoveKey(number: number, giver: giver), clientID, part, isLast: isLast)
         case .takeFrom(let number, let node):
             self.broker.takeFrom(node, move: number)
-        case .endMove(let number):
+        case .endMove(let number, let giver):
             // What a giver that died had begun to pass on.
-            for move in self.rests.keys where move.number == number { self.rests[move] = nil }
-            let broker = self.broker
-            broker.afterAdded { broker.forgetMove(number) }
+            self.rests[TakeoverCore.MoveKey(number: number, giver: giver)] = nil
+            self.broker.forgetMove(number)
         case .hold(let node):
             self.hub.hold(node)
         case .release(let node):
@@ -220,12 +215,10 @@ final class TakeoverShell {
             case .notAuthorized: fenced = .notAuthorized
             case .held(let session):
                 self.departing[key] = session
-                let stragglers = session.stragglers
                 fenced = .held(
                     epoch: session.epoch,
                     subscriptions: session.subscriptions,
-                    earlier: stragglers?.move,
-                    unsettled: stragglers?.nodes ?? []
+                    earlier: session.earlierMove
                 )
             }
             self.carryOut(self.core.onFenced(key, fenced, now: self.loop.now))
@@ -321,7 +314,7 @@ final class TakeoverShell {
         }
     }
 
-    private func install(_ move: Move, _ subscriptions: ByteBuffer) {
+    private func install(_ move: TakeoverCore.MoveKey, _ subscriptions: ByteBuffer) {
         guard let clientID = self.claims[move.number]?.clientID else { return }
         let bound = NIOLoopBound(self, eventLoop: self.loop)
         let whenNoted = NIOLoopBound(self.whenNoted, eventLoop: self.loop)
@@ -335,21 +328,21 @@ final class TakeoverShell {
     }
 
     /// On the link loop.
-    private func onInstalled(_ move: Move) {
+    private func onInstalled(_ move: TakeoverCore.MoveKey) {
         let sequence = self.hub.ownTable.sequence
         self.carryOut(
             self.core.onInstalled(move.number, giver: move.giver, tableSequence: sequence, now: self.loop.now)
         )
     }
 
-    private func absorb(_ move: Move, _ part: ByteBuffer, isLast: Bool) {
+    private func absorb(_ move: TakeoverCore.MoveKey, _ part: ByteBuffer, isLast: Bool) {
         guard let session = self.arriving[move] else { return }
         let isReadable = session.add(part) && (!isLast || session.complete())
         guard isLast || !isReadable else { return }
         self.carryOut(self.core.onWhole(move.number, giver: move.giver, isReadable: isReadable, now: self.loop.now))
     }
 
-    private func addRest(_ move: Move, _ clientID: String, _ part: ByteBuffer, isLast: Bool) {
+    private func addRest(_ move: TakeoverCore.MoveKey, _ clientID: String, _ part: ByteBuffer, isLast: Bool) {
         self.rests[move, default: ByteBuffer()].writeImmutableBuffer(part)
         let isTooLong = (self.rests[move]?.readableBytes ?? 0) > Self.restBytesMax
         guard isLast || isTooLong, let image = self.rests.removeValue(forKey: move) else { return }
@@ -362,7 +355,9 @@ final class TakeoverShell {
 
     private func finish(_ number: UInt64, _ givers: [String], _ refusal: TakeoverCore.Refusal?) {
         guard let claim = self.claims.removeValue(forKey: number) else { return }
-        let arrived = givers.compactMap { self.arriving.removeValue(forKey: Move(number: number, giver: $0)) }
+        let arrived = givers.compactMap {
+            self.arriving.removeValue(forKey: TakeoverCore.MoveKey(number: number, giver: $0))
+        }
         for session in arrived where !session.isWhole {
             self.logger.warning(
                 "a session goes on without what waited in it: its node is gone",

@@ -27,9 +27,6 @@ extension Shard {
         var message = message
         var isStored = true
         self.nodeAtHand = scope == .clients ? self.peerAtHand : Crossing.ownOrigin
-        if let name = self.stragglerAtHand {
-            self.placesWithoutNodeAtHand = scope == .clients ? self.shared.stragglers.places(without: name) : []
-        }
         self.isStorageAwaited = false
         self.arePeersAwaited = false
         if message.retain, scope != .status {
@@ -44,6 +41,10 @@ extension Shard {
         self.enterTable()
         self.reader.match(topic: message.topic, into: &self.matches)
         guard !self.matches.isEmpty else { return isStored }
+        if let name = self.stragglerAtHand {
+            // Now, for a place is noted before there is a route to it.
+            self.placesWithoutNodeAtHand = scope == .clients ? self.shared.stragglers.places(without: name) : []
+        }
         self.publishSerial &+= 1
         self.beginMessage()
         if self.mustQueue(message.qos, from: source, scope: scope) {

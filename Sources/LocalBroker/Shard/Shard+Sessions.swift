@@ -45,7 +45,6 @@ extension Shard {
         }
         // The session is here or was claimed by somebody: in every case its shard gives it up in order of the claims.
         let session = self.makeSession(request.clientID, owner: owner, phase: .arriving)
-        self.shared.stragglers.follow(request.clientID, to: session.subscriberID)
         let bound = NIOLoopBound(
             (connection: connection, session: session, request: request),
             eventLoop: self.eventLoop
@@ -103,7 +102,6 @@ extension Shard {
         connection: Connection,
         _ request: SessionRequest
     ) {
-        if state == nil { self.shared.stragglers.startOver(session.clientID, at: session.subscriberID) }
         self.adopt(state ?? SessionState(), into: session)
         self.claimElsewhere(session, connection, request, isPresent: state != nil)
     }
@@ -224,6 +222,7 @@ extension Shard {
     private func giveUp(_ session: Session, _ request: HandOver, ends: Bool) {
         session.phase = .departing
         let from = session.subscriberID
+        if !ends { self.shared.stragglers.follow(from: from, to: request.target) }
         let operations = session.state.subscriptions.keys.map { filter -> RouteOperation in
             ends
                 ? .unsubscribe(filter: filter.bytes, from)

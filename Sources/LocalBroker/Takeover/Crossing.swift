@@ -18,8 +18,9 @@ final class Crossing {
     var tail = OutboundLog()
     /// What comes of nodes without a mark when the session is sent already: the other node gets it later.
     var rest = OutboundLog()
-    /// Here of nodes without a mark everything is taken: what must not be does not come.
-    var takesUnmarked = false
+    /// Of nodes without a mark everything is taken that comes after this message waited in turn: what must not be does not
+    /// come.
+    var takesUnmarkedAfter: UInt64?
     /// The state has been sent.
     var isCaptured = false
     /// The other node has the session.
@@ -44,7 +45,7 @@ final class Crossing {
         case .departing:
             return !self.isCaptured && (isShared || !self.isMarked(origin, fanOut))
         case .arriving:
-            return isShared || self.isMarked(origin, fanOut) || (self.takesUnmarked && self.marks[origin] == nil)
+            return isShared || self.isMarked(origin, fanOut)
         }
     }
 
@@ -54,7 +55,7 @@ final class Crossing {
     }
 
     private func isMarked(_ origin: PeerSlot, _ fanOut: UInt64) -> Bool {
-        guard let mark = self.marks[origin] else { return false }
+        guard let mark = self.marks[origin] ?? self.takesUnmarkedAfter else { return false }
         return fanOut == 0 || fanOut > mark
     }
 }

@@ -18,10 +18,8 @@ package final class DepartingSession {
         self.subscriptions = SessionImage.encode(session.state.subscriptions)
     }
 
-    /// The earlier move that has brought it here and is not over, and the nodes from which it takes nothing yet.
-    package var stragglers: (move: UInt64, nodes: Set<String>)? {
-        self.shard.shared.stragglers.move(at: self.session.subscriberID).map { ($0.number, $0.nodes) }
-    }
+    /// The move that has brought it here, if that is not over.
+    package var earlierMove: UInt64? { self.shard.shared.stragglers.move(at: self.session.subscriberID) }
 
     /// The mark of a peer has come, or of this node: what comes from it from now on is the other node's to take.
     package func mark(_ origin: PeerSlot?) {

@@ -199,13 +199,8 @@ extension Broker {
     ///   - move: the number of the claim.
     ///   - arrived: what the session is until then.
     package func leaveOut(_ nodes: Set<String>, of claim: SessionClaim, move: UInt64, until arrived: ArrivingSession) {
-        self.shared.stragglers.open(
-            move,
-            clientID: ClientID(text: claim.clientID),
-            nodes: nodes,
-            places: [arrived.session.subscriberID, claim.target]
-        )
-        arrived.session.crossing?.takesUnmarked = true
+        self.shared.stragglers.open(move, nodes: nodes, places: [arrived.session.subscriberID, claim.target])
+        arrived.session.crossing?.takesUnmarkedAfter = self.linkShard.lastFanOut
     }
 
     /// Calls `done` on the link loop when what was added to sessions before is on its way to their places, before what
@@ -219,9 +214,16 @@ extension Broker {
         self.shared.stragglers.close(move, node)
     }
 
-    /// The session of a move takes from all.
+    /// All has been added that is to come for the session of a move.
     package func forgetMove(_ move: UInt64) {
-        self.shared.stragglers.end(move)
+        // Where it was added last it may not have been taken in yet.
+        guard let place = self.shared.stragglers.place(of: move) else { return self.shared.stragglers.end(move) }
+        self.shared.mailboxes[Int(place.shard)].post(
+            .command { _ in
+                guard self.shared.stragglers.place(of: move) == place else { return self.forgetMove(move) }
+                self.shared.stragglers.end(move)
+            }
+        )
     }
 
     /// What has come for a session where it was before.

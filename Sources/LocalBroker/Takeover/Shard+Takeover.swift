@@ -52,7 +52,6 @@ extension Shard {
         case .taken(let taken, let from): (owner, previous) = (taken, from)
         }
         let session = self.makeSession(clientID, owner: owner, phase: .arriving)
-        self.shared.stragglers.follow(clientID, to: session.subscriberID)
         let bound = NIOLoopBound((session: session, done: done), eventLoop: self.eventLoop)
         let mailbox = self.shared.mailboxes[self.index]
         let handOver = HandOver(
@@ -124,7 +123,6 @@ extension Shard {
         self.beginTick()
         crossing.isLeft = true
         self.forgetStored(session)
-        self.shared.stragglers.leave(session.clientID, at: session.subscriberID)
         self.shared.directory.release(session.clientID, owner: session.owner)
         if keepsRoutes { self.hide(session) }
         let from = session.subscriberID
@@ -225,8 +223,9 @@ extension Shard {
     /// - Parameter place: where it was a moment ago, if that is noted.
     /// - Returns: false if it is elsewhere by now.
     func add(_ rest: OutboundLog, ofMove move: UInt64, _ clientID: ClientID, at place: SubscriberID?) -> Bool {
-        guard place == (self.shared.stragglers.place(of: move) ?? place),
-            let session = place.map({ self.slots[Int($0.slot)] }) ?? self.sessions[clientID]
+        guard place == self.shared.stragglers.place(of: move),
+            let session = place.map({ self.slots[Int($0.slot)] }) ?? self.sessions[clientID],
+            session.clientID == clientID
         else { return false }
         self.beginTick()
         rest.forEachWaiting { entry, record in

@@ -6,22 +6,19 @@ import Synchronization
 /// taken there and comes here from there. Only when the straggler has put its mark into what it sends to both does the
 /// session take from it itself.
 ///
-/// The link loop opens and closes; the shards say under which slots a session goes on while its client moves between
-/// them, before a route names the slot.
+/// The link loop opens and closes; the shards say when a session goes on under another slot, before a route names that.
 final class Stragglers: Sendable {
     fileprivate struct Move {
-        let clientID: ClientID
         /// Names of nodes.
         var nodes: Set<String>
-        /// Where the session is; several while it is on its way from one shard to another. The last one is the newest.
-        var places: [SubscriberID]
+        /// Where the session is, or what is left of it here; several while it is on its way from one shard to another. The
+        /// last one is the newest.
+        var places: [SubscriberID] = []
     }
 
     fileprivate struct State {
         /// By number of the claim.
         var moves: [UInt64: Move] = [:]
-        /// Those of sessions that are the client's, and not what is left here of one that has moved on.
-        var current: [ClientID: UInt64] = [:]
         var byPlace: [SubscriberID: UInt64] = [:]
         var byNode: [String: Set<SubscriberID>] = [:]
     }
@@ -38,10 +35,9 @@ final class Stragglers: Sendable {
     /// - Parameters:
     ///   - move: the number of the claim.
     ///   - places: where it goes on is the last one.
-    func open(_ move: UInt64, clientID: ClientID, nodes: Set<String>, places: [SubscriberID]) {
+    func open(_ move: UInt64, nodes: Set<String>, places: [SubscriberID]) {
         self.state.withLock { state in
-            state.moves[move] = Move(clientID: clientID, nodes: nodes, places: [])
-            state.current[clientID] = move
+            state.moves[move] = Move(nodes: nodes)
             for place in places { state.add(place, to: move) }
             self.count.store(state.moves.count, ordering: .releasing)
         }
@@ -60,9 +56,7 @@ final class Stragglers: Sendable {
     func end(_ move: UInt64) {
         self.state.withLock { state in
             for place in state.moves[move]?.places ?? [] { state.remove(place) }
-            if let clientID = state.moves.removeValue(forKey: move)?.clientID, state.current[clientID] == move {
-                state.current[clientID] = nil
-            }
+            state.moves[move] = nil
             self.count.store(state.moves.count, ordering: .releasing)
         }
     }
@@ -71,56 +65,31 @@ final class Stragglers: Sendable {
         self.state.withLock { $0.moves[move] != nil }
     }
 
-    /// Where the session of a move is, or what is left of it here.
+    /// Where the session of a move is, or what is left of it here; nil if it has ended.
     func place(of move: UInt64) -> SubscriberID? {
         self.state.withLock { $0.moves[move]?.places.last }
     }
 
     // MARK: Places
 
-    /// The client's session is about to go on at another place.
-    func follow(_ clientID: ClientID, to place: SubscriberID) {
+    /// A session is about to go on at another place.
+    func follow(from place: SubscriberID, to next: SubscriberID) {
         guard !self.isEmpty else { return }
         self.state.withLock { state in
-            if let move = state.current[clientID] { state.add(place, to: move) }
-        }
-    }
-
-    /// What the client has at this place is a session that was begun anew.
-    func startOver(_ clientID: ClientID, at place: SubscriberID) {
-        guard !self.isEmpty else { return }
-        self.state.withLock { state in
-            state.current[clientID] = nil
-            state.remove(place)
-        }
-    }
-
-    /// The session at this place has moved on to another node; what is left of it stays.
-    func leave(_ clientID: ClientID, at place: SubscriberID) {
-        guard !self.isEmpty else { return }
-        self.state.withLock { state in
-            if let move = state.byPlace[place], state.current[clientID] == move { state.current[clientID] = nil }
+            if let move = state.byPlace[place] { state.add(next, to: move) }
         }
     }
 
     /// Nothing is at this place any more.
     func forget(_ place: SubscriberID) {
         guard !self.isEmpty else { return }
-        self.state.withLock { state in
-            guard let move = state.byPlace[place], let clientID = state.moves[move]?.clientID else { return }
-            state.remove(place)
-            if state.moves[move]?.places.isEmpty == true, state.current[clientID] == move {
-                state.current[clientID] = nil
-            }
-        }
+        self.state.withLock { $0.remove(place) }
     }
 
-    /// The move of the session at a place, and the nodes from which it takes nothing yet.
-    func move(at place: SubscriberID) -> (number: UInt64, nodes: Set<String>)? {
+    /// The move that has brought the session at a place.
+    func move(at place: SubscriberID) -> UInt64? {
         guard !self.isEmpty else { return nil }
-        return self.state.withLock { state in
-            state.byPlace[place].flatMap { number in state.moves[number].map { (number, $0.nodes) } }
-        }
+        return self.state.withLock { $0.byPlace[place] }
     }
 
     /// Sessions that must not be given messages of a node.

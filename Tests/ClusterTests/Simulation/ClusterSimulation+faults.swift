@@ -46,19 +46,10 @@ extension ClusterSimulation {
         link.reset(opener: kind != 8, called: kind != 9)
     }
 
-    /// Nodes stop, or are cut off, or taken for dead, for so long.
-    private func note(_ nodes: [Int], absentFor nanoseconds: UInt64) {
-        for node in nodes {
-            let now = self.time.now
-            self.absences.append(Absence(node: node, from: now, to: now + nanoseconds))
-        }
-    }
-
     private func pause() {
         guard let node = self.living.randomElement(using: &self.generator), let life = node.life else { return }
         let time = self.random(self.chance(50) ? 10...1_000 : 1_000...6_500)
         self.tell("\(node.name) stops for \(time / 1_000_000) ms")
-        self.note([node.index], absentFor: time)
         life.loop.pausedUntil = max(life.loop.pausedUntil, self.time.now + time)
         // A link that is silent for too long is given up by one side.
         self.hasSilentLinks = true
@@ -70,7 +61,6 @@ extension ClusterSimulation {
         guard let node = self.living.randomElement(using: &self.generator) else { return }
         let time = Double.random(in: 50...3_000, using: &self.generator)
         self.tell("\(node.name) is taken for dead")
-        self.note([node.index], absentFor: UInt64(time * 1e6))
         self.membership.slander(node, milliseconds: time)
     }
 
@@ -121,8 +111,6 @@ extension ClusterSimulation {
         for (one, two) in cuts { self.network.cut(one, two) }
         self.membership.lookAtAll()
         let time = self.random(100...7_000)
-        let cutOff = self.nodes.filter { node in cuts.contains { $0.0 == node.site || $0.1 == node.site } }
-        self.note(cutOff.map(\.index), absentFor: time)
         self.time.plan(at: self.time.now + time) { [unowned self] in
             self.tell("paths are whole: \(cuts)")
             for (one, two) in cuts { self.network.heal(one, two) }

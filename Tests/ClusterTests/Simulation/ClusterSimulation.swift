@@ -19,12 +19,6 @@ final class ClusterSimulation: @unchecked Sendable {
         case all
     }
 
-    struct Absence {
-        var node: Int
-        var from: UInt64
-        var to: UInt64
-    }
-
     let seed: UInt64
     let weather: Weather
     let isTelling: Bool
@@ -47,8 +41,6 @@ final class ClusterSimulation: @unchecked Sendable {
     var wholeSince: UInt64?
     /// Since when clients have had a session on one node and one on its way from another.
     var doubleSince: [Int: UInt64] = [:]
-    /// When nodes did not take part, or others could not reach them.
-    var absences: [Absence] = []
     /// What each client wants to be subscribed to.
     var wishes: [[(filter: String, qos: QoS)]] = []
     /// A publisher's QoS on a topic.

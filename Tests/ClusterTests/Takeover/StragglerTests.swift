@@ -23,7 +23,15 @@ struct StragglerTests {
     /// `b` has taken the session from `a`.
     private func claimer() -> (core: TakeoverCore, number: UInt64, actions: [TakeoverCore.Action]) {
         var core = self.core("b", knowing: ["a", "x"])
-        let (number, _) = core.onConnect(clientID: "s", userName: nil, discards: false, epoch: 9, now: self.now)
+        let (number, actions) = self.claim(&core, of: "s")
+        return (core, number, actions)
+    }
+
+    private func claim(
+        _ core: inout TakeoverCore,
+        of clientID: String
+    ) -> (number: UInt64, actions: [TakeoverCore.Action]) {
+        let (number, _) = core.onConnect(clientID: clientID, userName: nil, discards: false, epoch: 9, now: self.now)
         let subscriptions = TakeoverMessage.subscriptions(
             claim: number,
             epoch: 3,
@@ -39,7 +47,7 @@ struct StragglerTests {
         let state = TakeoverMessage.state(claim: number, isLast: true, stragglers: [self.x], ByteBuffer())
         _ = core.onMessage(state, from: "a", now: self.now)
         let actions = core.onWhole(number, giver: "a", isReadable: true, now: self.now)
-        return (core, number, actions + core.onStored(number, now: self.now))
+        return (number, actions + core.onStored(number, now: self.now))
     }
 
     private func rest(_ number: UInt64, isMarked: Bool = true) -> TakeoverMessage {
@@ -65,7 +73,7 @@ struct StragglerTests {
         _ = core.onMessage(.claim(claim), from: key.claimer, now: self.now)
         var actions = core.onFenced(
             key,
-            .held(epoch: 3, subscriptions: ByteBuffer(), earlier: earlier, unsettled: earlier == nil ? [] : ["x"]),
+            .held(epoch: 3, subscriptions: ByteBuffer(), earlier: earlier),
             now: self.now
         )
         let cut = TakeoverMessage.cut(claim: key.number, giver: core.name, tableSequence: 0)
@@ -98,7 +106,7 @@ struct StragglerTests {
         #expect(
             core.onMessage(self.rest(number), from: "a", now: self.now) == [
                 .addRest(number, giver: "a", clientID: "s", self.rest, isLast: true),
-                .takeFrom(number, node: "x"), .release("x"), .endMove(number),
+                .takeFrom(number, node: "x"), .release("x"), .endMove(number, giver: "a"),
             ]
         )
         #expect(core.stragglingCount == 0 && core.nextDeadline == nil)
@@ -112,7 +120,7 @@ struct StragglerTests {
         #expect(core.onMessage(self.rest(number), from: "a", now: self.now) == [add])
         #expect(
             core.onMessage(.mark(ClaimKey(claimer: "b", number: number), giver: "a"), from: "x", now: self.now) == [
-                .hold("x"), .takeFrom(number, node: "x"), .release("x"), .endMove(number),
+                .hold("x"), .takeFrom(number, node: "x"), .release("x"), .endMove(number, giver: "a"),
             ]
         )
     }
@@ -122,7 +130,7 @@ struct StragglerTests {
         var (core, number, _) = self.claimer()
         #expect(
             core.onMessage(self.rest(number, isMarked: false), from: "a", now: self.now).suffix(2) == [
-                .takeFrom(number, node: "x"), .endMove(number),
+                .takeFrom(number, node: "x"), .endMove(number, giver: "a"),
             ]
         )
     }
@@ -131,7 +139,11 @@ struct StragglerTests {
     func givesUp() throws {
         var (core, number, _) = self.claimer()
         #expect(core.onKnown("x", epoch: 8, now: self.now) == [.takeFrom(number, node: "x")])
-        #expect(core.onMessage(self.rest(number, isMarked: false), from: "a", now: self.now).contains(.endMove(number)))
+        #expect(
+            core.onMessage(self.rest(number, isMarked: false), from: "a", now: self.now).contains(
+                .endMove(number, giver: "a")
+            )
+        )
 
         (core, number, _) = self.claimer()
         #expect(core.nextDeadline == nil)
@@ -150,7 +162,7 @@ struct StragglerTests {
         #expect(core.onTime(held) == [.takeFrom(number, node: "x"), .release("x")])
 
         (core, number, _) = self.claimer()
-        #expect(core.onLost("a", now: self.now) == [.takeFrom(number, node: "x"), .endMove(number)])
+        #expect(core.onLost("a", now: self.now) == [.takeFrom(number, node: "x"), .endMove(number, giver: "a")])
         #expect(core.stragglingCount == 0)
     }
 
@@ -248,10 +260,68 @@ struct StragglerTests {
         var (core, number, _) = self.claimer()
         _ = core.onLinkUp("x", now: self.now)
         let claim = TakeoverMessage.Claim(number: 1, epoch: 99, discards: false, clientID: "s", userName: nil)
-        let retry = TakeoverCore.Action.retry(claim, from: "x")
-        #expect(core.onMessage(.claim(claim), from: "x", now: self.now) == [.observe(epoch: 99), retry])
-        _ = core.onMessage(self.rest(number, isMarked: false), from: "a", now: self.now)
-        #expect(core.onRetry(claim, from: "x", now: self.now) == [.fence(ClaimKey(claimer: "x", number: 1), claim)])
+        #expect(core.onMessage(.claim(claim), from: "x", now: self.now) == [.observe(epoch: 99)])
+        let actions = core.onMessage(self.rest(number, isMarked: false), from: "a", now: self.now)
+        #expect(actions.last == .fence(ClaimKey(claimer: "x", number: 1), claim))
+
+        (core, number, _) = self.claimer()
+        _ = core.onLinkUp("x", now: self.now)
+        _ = core.onMessage(.claim(claim), from: "x", now: self.now)
+        _ = core.onPeerGone("x", now: self.now)
+        #expect(
+            core.onMessage(self.rest(number, isMarked: false), from: "a", now: self.now).last
+                == .endMove(number, giver: "a")
+        )
+    }
+
+    @Test("Its messages wait for no giver that is gone, nor once for each session of one that does not answer")
+    func waitsOnce() throws {
+        var (core, number, _) = self.claimer()
+        _ = core.onPeerGone("a", now: self.now)
+        let mark = TakeoverMessage.mark(ClaimKey(claimer: "b", number: number), giver: "a")
+        #expect(core.onMessage(mark, from: "x", now: self.now) == [.takeFrom(number, node: "x")])
+
+        (core, number, _) = self.claimer()
+        let second = self.claim(&core, of: "t").number
+        _ = core.onLinkUp("x", now: self.now)
+        #expect(core.onMessage(mark, from: "x", now: self.now) == [.hold("x")])
+        let deadline = try #require(core.nextDeadline)
+        #expect(
+            core.onTime(deadline) == [
+                .takeFrom(number, node: "x"), .release("x"), .takeFrom(second, node: "x"),
+            ]
+        )
+    }
+
+    @Test("A client that moves all the time leaves something at some places only")
+    func leavesBounded() {
+        var core = self.core("a", knowing: ["b", "x"])
+        var kept = 0
+        for number in 1...20 as ClosedRange<UInt64> {
+            let key = ClaimKey(claimer: "b", number: number)
+            let actions = self.give(&core, key, earlier: nil)
+            if actions.contains(.leave(key, keepsRoutes: true)) {
+                kept += 1
+            } else {
+                #expect(actions.contains(.leave(key, keepsRoutes: false)))
+                let nothing = TakeoverMessage.rest(
+                    claim: number,
+                    straggler: self.x,
+                    isMarked: false,
+                    isLast: true,
+                    ByteBuffer()
+                )
+                #expect(actions.contains(.send(nothing, to: "b")))
+            }
+        }
+        #expect(kept == 16 && core.stragglingCount == 16)
+        _ = core.onLost("b", now: self.now)
+        #expect(core.stragglingCount == 0)
+        #expect(
+            self.give(&core, ClaimKey(claimer: "b", number: 21), earlier: nil).contains {
+                $0 == .leave(ClaimKey(claimer: "b", number: 21), keepsRoutes: true)
+            }
+        )
     }
 
     @Test("Whose mark has come is known under its next place in the broker too")
