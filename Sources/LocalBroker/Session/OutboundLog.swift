@@ -389,6 +389,11 @@ struct OutboundLog: Sendable {
             let index = self.entries.index(self.entries.startIndex, offsetBy: guess)
             if self.entries[index].packetID == packetID { return index }
         }
-        return self.entries.prefix(self.inFlight).firstIndex { $0.packetID == packetID && $0.state != .done }
+        // An index into a part of the buffer is none into the whole.
+        for offset in 0..<self.inFlight {
+            let index = self.entries.index(self.entries.startIndex, offsetBy: offset)
+            if self.entries[index].packetID == packetID, self.entries[index].state != .done { return index }
+        }
+        return nil
     }
 }

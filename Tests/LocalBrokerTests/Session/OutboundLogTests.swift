@@ -52,6 +52,20 @@ struct OutboundLogTests {
         #expect(log.isEmpty && log.byteCount == 0)
     }
 
+    @Test("an acknowledgement is found behind a QoS 0 message, and in front of messages that wait")
+    func acknowledgedBehindAtMostOnce() {
+        var log = self.log(["1"])
+        for (payload, qos) in [("2", QoS.atMostOnce), ("3", .exactlyOnce), ("4", .exactlyOnce)] {
+            withMessage(payload: payload) { log.append($0, qos: qos, retain: false, subscriptionIdentifier: 0) }
+        }
+        #expect(self.send(&log, window: 2).map(\.payload) == ["1", "2", "3"])
+        #expect(log.onReceived(2, isError: false) == true)
+        #expect(log.onReceived(3, isError: false) == false)
+        #expect(log.onComplete(2) == true)
+        #expect(log.onAck(1) == true)
+        #expect(log.waitingCount == 1 && log.unfinishedCount == 0)
+    }
+
     @Test("no more than the window are unfinished")
     func window() {
         var log = self.log(["1", "2", "3"])
