@@ -71,6 +71,30 @@ struct ClusterLedger {
         var isConnected = false
     }
 
+    /// How a connection with a will ended.
+    enum WillEnd {
+        /// There was another one, or the node ended it.
+        case replaced
+        case dropped
+        /// The client said goodbye, and may have come back before its node has heard that.
+        case leaving
+        case left
+    }
+
+    /// The will of one connection.
+    struct Will {
+        var message: Int
+        var client: Int
+        var delay: UInt64
+        /// When the client heard that it is connected, and when that was over.
+        var onlineAt: UInt64?
+        var endedAt: UInt64?
+        var end = WillEnd.replaced
+        /// When the client began to connect again, and when it had.
+        var nextAt: UInt64?
+        var backAt: UInt64?
+    }
+
     struct Receipt {
         var isRetained: Bool
         var message: Int
@@ -82,6 +106,7 @@ struct ClusterLedger {
     var messages: [Message] = []
     var subscriptions: [Subscription] = []
     var clients: [Client] = []
+    var wills: [Will] = []
     /// Messages for share groups that a node had taken in for a member when it died.
     var lostShares: Set<Int> = []
     /// When lives of nodes ended, by their epochs.
@@ -161,6 +186,37 @@ struct ClusterLedger {
         let message = self.messages[number]
         return "message \(number) (\(message.topic) by c\(message.publisher) at n\(message.node), \(message.qos), "
             + "sent at \(message.sentAt / 1_000_000))"
+    }
+
+    // MARK: Wills
+
+    /// A client's connection is over.
+    mutating func endWill(of client: Int, at time: UInt64, _ end: WillEnd) {
+        for index in self.wills.indices where self.wills[index].client == client && self.wills[index].endedAt == nil {
+            self.wills[index].endedAt = time
+            self.wills[index].end = end
+        }
+    }
+
+    /// The node has heard a client's goodbye.
+    mutating func onGoodbyeHeard(_ client: Int) {
+        guard let last = self.wills.lastIndex(where: { $0.client == client }) else { return }
+        if self.wills[last].end == .leaving { self.wills[last].end = .left }
+    }
+
+    /// A client begins to connect.
+    mutating func onConnecting(_ client: Int, at time: UInt64) {
+        self.endWill(of: client, at: time, .replaced)
+        for index in self.wills.indices where self.wills[index].client == client && self.wills[index].nextAt == nil {
+            self.wills[index].nextAt = time
+        }
+    }
+
+    /// A client is connected: by its latest connection.
+    mutating func onConnected(_ client: Int, at time: UInt64) {
+        let own = self.wills.indices.filter { self.wills[$0].client == client }
+        if let last = own.last { self.wills[last].onlineAt = time }
+        for index in own.dropLast() where self.wills[index].backAt == nil { self.wills[index].backAt = time }
     }
 
     // MARK: At the end

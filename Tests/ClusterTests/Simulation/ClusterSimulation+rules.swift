@@ -10,6 +10,7 @@ extension ClusterSimulation {
         self.judgeConnections()
         self.judgeMessages()
         self.judgeShares()
+        self.judgeWills()
         self.judgeRetained()
     }
 
@@ -54,13 +55,16 @@ extension ClusterSimulation {
         let since = subscription.acknowledgedAt ?? 0
         let isKept = self.clients[subscription.client].isKept
         if self.ledger.mayHaveEnded(subscription.client, isKept: isKept, since: since) { return true }
-        // A node that dies takes with it what it had acknowledged for sessions that are kept only if it held theirs for dead,
-        // or had waited for it in vain.
+        // A node that dies takes with it what it had acknowledged for sessions that are kept only if theirs was dead, or
+        // it held it for that, or had waited for it in vain.
         let homes = client.visits.map(\.node)
         let isSafe =
             self.clients[subscription.client].isKept
             && message.acknowledgedAt.map { $0 < message.sentAt + 4_500_000_000 } == true
             && !self.membership.farewells.contains { $0.observer == message.node && homes.contains($0.target) }
+            && !client.visits.contains { visit in
+                self.ledger.deaths[visit.epoch].map { $0 < message.acknowledgedAt ?? 0 } == true
+            }
         if self.ledger.deaths[message.epoch] != nil, !isSafe { return true }
         guard !self.clients[subscription.client].isKept else { return false }
         // A session that ends with its connection gets nothing of nodes that take its own for dead.

@@ -119,8 +119,12 @@ extension ClusterSimulation {
     private func keepMoving(_ client: VirtualClient, until end: UInt64) {
         self.plan(in: self.chance(25) ? 0...20 : 200...4_000) { [unowned self] in
             guard self.time.now < end, self.isBusy else { return }
-            if self.chance(30) {
-                client.drop()
+            if client.awayUntil > self.time.now {
+                // It has gone for a while.
+            } else if self.chance(30) {
+                // Some stay away for longer than their wills wait.
+                if self.chance(40) { client.awayUntil = self.time.now + self.random(1_000...5_000) }
+                if self.chance(30) { client.sayGoodbye() } else { client.drop() }
             } else if self.waitedFor(by: client) == nil, !self.living.isEmpty {
                 self.connect(client, to: self.pick(self.living), closingFirst: self.chance(50))
             }

@@ -78,6 +78,7 @@ final class ClusterSimulation: @unchecked Sendable {
             if self.chance(50) { filters.append(self.pick(["w/+/x", "w/#", "w/a/+", "w/a/x"])) }
             if self.chance(60), !isSharing { filters.append(self.pick(["$share/g/s/#", "$share/h/s/0"])) }
             if self.chance(30) { filters.append("r/#") }
+            if self.chance(50) { filters.append("\(Self.willTopic)#") }
             self.wishes.append(
                 filters.map { ($0, self.pick([.atMostOnce, .atLeastOnce, .exactlyOnce, .exactlyOnce])) }
             )
@@ -98,6 +99,7 @@ final class ClusterSimulation: @unchecked Sendable {
             plan += ["r/\(publisher)", "r/x\(publisher)", Self.sharedTopic].map { ($0, .atLeastOnce) }
             self.publishing.append(plan)
         }
+        for client in self.clients where self.chance(50) { client.willDelaySeconds = self.pick([0, 0, 1, 2]) }
         self.ledger.clients = self.clients.map { _ in ClusterLedger.Client() }
         self.ledger.areNodesSound = self.weather == .links
     }
@@ -167,6 +169,7 @@ final class ClusterSimulation: @unchecked Sendable {
     func onConnecting(_ client: VirtualClient, to node: VirtualNode) {
         self.tell("\(client.name) connects to \(node.name)")
         let epoch = node.life?.epoch ?? 0
+        self.ledger.onConnecting(client.index, at: self.time.now)
         self.ledger.clients[client.index].visits.append(.init(node: node.index, epoch: epoch, time: self.time.now))
         guard client.isKept, self.weather != .links else { return }
         self.splitIfUnlinked(client, node)
@@ -181,6 +184,7 @@ final class ClusterSimulation: @unchecked Sendable {
     }
 
     func onConnected(_ client: VirtualClient, isPresent: Bool, forgotten: [Int]) {
+        self.ledger.onConnected(client.index, at: self.time.now)
         if let last = self.ledger.clients[client.index].visits.indices.last {
             self.ledger.clients[client.index].visits[last].isConnected = true
             // Some node was waited for in vain, and may have the session.
@@ -226,6 +230,10 @@ final class ClusterSimulation: @unchecked Sendable {
 
     private func reconnect(_ client: VirtualClient) {
         guard client.node == nil, !self.isEnding, !self.living.isEmpty else { return }
+        guard client.awayUntil <= self.time.now else {
+            self.time.plan(at: client.awayUntil) { [unowned self] in self.reconnect(client) }
+            return
+        }
         guard let home = self.waitedFor(by: client) else {
             return self.connect(client, to: self.pick(self.living), closingFirst: true)
         }

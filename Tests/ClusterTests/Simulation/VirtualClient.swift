@@ -21,6 +21,10 @@ final class VirtualClient {
     let isKept: Bool
     /// It comes back to the node that has stored its session, however long that is away.
     let isPatient: Bool
+    /// It does not connect before.
+    var awayUntil: UInt64 = 0
+    /// How long its wills wait; nil if it has none.
+    var willDelaySeconds: UInt32?
     private unowned let simulation: ClusterSimulation
     private let loop: VirtualLoop
     private var channel: VirtualChannel?
@@ -88,8 +92,18 @@ final class VirtualClient {
         }
     }
 
+    /// Leaves as one should: the node ends the connection when it has heard.
+    func sayGoodbye() {
+        guard self.isOnline else { return }
+        self.simulation.tell("\(self.name) says goodbye")
+        self.simulation.ledger.endWill(of: self.index, at: self.simulation.time.now, .leaving)
+        self.isOnline = false
+        self.send(.disconnect(Disconnect()))
+    }
+
     /// Breaks off, and tells nobody.
     func drop() {
+        self.simulation.ledger.endWill(of: self.index, at: self.simulation.time.now, .dropped)
         let wasThere = self.channel != nil || self.node != nil
         self.closeSocket()
         self.connection += 1
@@ -108,11 +122,25 @@ final class VirtualClient {
         self.channel = channel
         var connect = Connect(version: .v5, cleanStart: !self.isKept, clientIdentifier: self.name)
         if self.isKept { connect.properties.sessionExpiryInterval = 3_600 }
+        if let delay = self.willDelaySeconds {
+            let number = self.simulation.makeWill(of: self, delaySeconds: delay)
+            var will = Will(
+                topic: self.simulation.ledger.messages[number].topic,
+                payload: Array("\(number)".utf8),
+                qos: .exactlyOnce,
+                retain: false
+            )
+            will.properties.willDelayInterval = delay
+            connect.will = will
+        }
         self.send(.connect(connect))
     }
 
     fileprivate func onInactive() {
         guard self.node != nil else { return }
+        // By the node, which ends it when it has heard a goodbye.
+        if self.channel != nil { self.simulation.ledger.onGoodbyeHeard(self.index) }
+        self.simulation.ledger.endWill(of: self.index, at: self.simulation.time.now, .replaced)
         self.channel = nil
         self.isOnline = false
         self.node = nil
