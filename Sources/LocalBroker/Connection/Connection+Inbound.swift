@@ -139,9 +139,10 @@ extension Connection {
         _ session: Session
     ) throws(ProtocolError) {
         guard !session.state.received.contains(publish.packetID) else {
-            // It may be the first answer that could not be given before, because nothing could be stored.
+            // It may be the first answer that could not be given before, because nothing could be stored, or peers had yet
+            // to confirm.
             self.shard.isStorageAwaited = self.shard.shared.storage != nil
-            self.shard.arePeersAwaited = false
+            self.shard.awaitAllPeers()
             self.acknowledgeStored(.pubRec, publish.packetID)
             return
         }

@@ -1,5 +1,6 @@
 import Logging
 import NIOCore
+import Synchronization
 
 /// What answers of a shard's tick wait for: that peers have the messages which the tick has sent them.
 ///
@@ -32,6 +33,12 @@ extension Shard {
         } else {
             self.peerPromises.peers.insert(receiver.slot)
         }
+    }
+
+    /// The answer to the message at hand waits until all peers have what was collected for them so far.
+    func awaitAllPeers() {
+        self.arePeersAwaited = self.shared.peerCount.load(ordering: .relaxed) > 0
+        self.peerPromises.areAllMeant = self.peerPromises.areAllMeant || self.arePeersAwaited
     }
 
     /// What the connection's next answer waits for.

@@ -26,6 +26,23 @@ struct PeerPromiseTests {
         }
     }
 
+    @Test("a QoS 2 message that is sent again on another connection is not answered before the peer has it")
+    func sentAgain() async throws {
+        try await TestBroker.run { broker in
+            let peer = try await broker.attachPeer("b", confirms: false)
+            try await peer.subscribe("t", isKept: true)
+            let first = try await broker.connect("p", keeps: true)
+            try await first.send(.message("t", "x", .exactlyOnce, id: 1))
+            #expect(try await eventually { try await peer.records().count == 1 })
+            let second = try await broker.connect("p", keeps: true)
+            try await second.send(.message("t", "x", .exactlyOnce, dup: true, id: 1))
+            try await second.expectNothing()
+            try await peer.confirm(1)
+            try await second.expect(.ack(Ack(.pubRec, packetID: 1)))
+            #expect(try await peer.records().count == 1)
+        }
+    }
+
     @Test("an answer waits for those in front of it, and not for peers that its message does not concern")
     func order() async throws {
         try await TestBroker.run { broker in
