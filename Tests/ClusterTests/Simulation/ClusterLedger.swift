@@ -255,8 +255,15 @@ struct ClusterLedger {
             .contains { $0.node != home.node }
     }
 
-    /// The client is where it was connected last, and has been nowhere else since.
+    /// The client is where it was connected last, and has been nowhere else since. Of its session something was acknowledged,
+    /// and so is stored: nobody waits for the storage of one that is empty.
     func isBack(_ client: Int) -> Bool {
+        let generation = self.clients[client].generation
+        guard
+            self.subscriptions.contains(where: {
+                $0.client == client && $0.generation == generation && $0.acknowledgedAt != nil
+            })
+        else { return false }
         let visits = self.clients[client].visits
         guard let now = visits.last, let last = visits.dropLast().lastIndex(where: \.isConnected) else { return false }
         return visits[last...].allSatisfy { $0.node == now.node }
