@@ -256,7 +256,7 @@ struct ClusterLedger {
     }
 
     /// The client is where it was connected last, and has been nowhere else since. Of its session something was acknowledged,
-    /// and so is stored: nobody waits for the storage of one that is empty.
+    /// and so is stored: nobody waits for the storage of one that is empty, or has come from another node just now.
     func isBack(_ client: Int) -> Bool {
         let generation = self.clients[client].generation
         guard
@@ -266,7 +266,8 @@ struct ClusterLedger {
         else { return false }
         let visits = self.clients[client].visits
         guard let now = visits.last, let last = visits.dropLast().lastIndex(where: \.isConnected) else { return false }
-        return visits[last...].allSatisfy { $0.node == now.node }
+        let wasStored = self.deaths[visits[last].epoch].map { $0 > visits[last].time + 1_000_000_000 } ?? true
+        return wasStored && visits[last...].allSatisfy { $0.node == now.node }
             && (visits[last].epoch == now.epoch || self.storing.contains(now.epoch))
     }
 

@@ -56,7 +56,8 @@ extension ClusterSimulation {
         let isKept = self.clients[subscription.client].isKept
         if self.ledger.mayHaveEnded(subscription.client, isKept: isKept, since: since) { return true }
         // A node that dies takes with it what it had acknowledged for sessions that are kept only if theirs was dead, or
-        // it held it for that, or had waited for it in vain.
+        // it held it for that, or had waited for it in vain. What its next life acknowledges that life may have published before
+        // it had found all others.
         let homes = client.visits.map(\.node)
         let isSafe =
             self.clients[subscription.client].isKept
@@ -65,7 +66,10 @@ extension ClusterSimulation {
             && !client.visits.contains { visit in
                 self.ledger.deaths[visit.epoch].map { $0 < message.acknowledgedAt ?? 0 } == true
             }
-        if self.ledger.deaths[message.epoch] != nil, !isSafe { return true }
+        if let death = self.ledger.deaths[message.epoch] {
+            let isOfLife = message.acknowledgedAt.map { $0 <= death } == true
+            if !isSafe || !isOfLife { return true }
+        }
         guard !self.clients[subscription.client].isKept else { return false }
         // A session that ends with its connection gets nothing of nodes that take its own for dead.
         return self.membership.farewells.contains {
