@@ -157,7 +157,9 @@ extension Shard {
         self.beginTick()
         self.peerAtHand = peer
         // Sessions may change their places meanwhile, but from which nodes they take nothing is decided on this loop.
-        if let name = self.outlets[Int(peer)]?.name, !self.shared.stragglers.places(without: name).isEmpty {
+        if !self.shared.stragglers.isEmpty, let name = self.outlets[Int(peer)]?.name,
+            !self.shared.stragglers.places(without: name).isEmpty
+        {
             self.stragglerAtHand = name
         }
         defer {

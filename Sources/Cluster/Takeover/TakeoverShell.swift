@@ -7,6 +7,8 @@ import Protocol
 ///
 /// Owned by the link loop.
 final class TakeoverShell {
+    private typealias MoveKey = TakeoverCore.MoveKey
+
     /// A mark that waits for a peer's table.
     private struct Cut {
         var key: ClaimKey
@@ -31,9 +33,9 @@ final class TakeoverShell {
     private var cuts: [String: [Cut]] = [:]
     private var claims: [UInt64: SessionClaim] = [:]
     private var departing: [ClaimKey: DepartingSession] = [:]
-    private var arriving: [TakeoverCore.MoveKey: ArrivingSession] = [:]
+    private var arriving: [MoveKey: ArrivingSession] = [:]
     /// What has come so far of messages that givers pass on.
-    private var rests: [TakeoverCore.MoveKey: ByteBuffer] = [:]
+    private var rests: [MoveKey: ByteBuffer] = [:]
     /// Who waits for the sessions to be given away.
     private var onOffersOver: EventLoopPromise<Void>?
     private var isTimerArmed = false
@@ -55,9 +57,8 @@ final class TakeoverShell {
 
     /// No session is on its way to this node or from it.
     var isIdle: Bool {
-        self.core.movingCount == 0 && self.core.stragglingCount == 0 && self.claims.isEmpty && self.departing.isEmpty
-            && self.arriving.isEmpty
-            && self.cuts.isEmpty
+        self.core.movingCount == 0 && self.core.stragglingCount == 0 && self.claims.isEmpty
+            && self.departing.isEmpty && self.arriving.isEmpty && self.cuts.isEmpty
     }
 
     // MARK: Inputs
@@ -164,27 +165,24 @@ final class TakeoverShell {
         case .quiesce(let key, let giver, let tableSequence):
             self.quiesce(Cut(key: key, giver: giver, tableSequence: tableSequence))
         case .install(let number, let giver, let subscriptions):
-            self.install(TakeoverCore.MoveKey(number: number, giver: giver), subscriptions)
+            self.install(MoveKey(number: number, giver: giver), subscriptions)
         case .markArriving(let number, let giver, let origin):
-            self.mark(origin) { self.arriving[TakeoverCore.MoveKey(number: number, giver: giver)]?.mark($0) }
+            self.mark(origin) { self.arriving[MoveKey(number: number, giver: giver)]?.mark($0) }
         case .absorb(let number, let giver, let part, let isLast):
-            self.absorb(TakeoverCore.MoveKey(number: number, giver: giver), part, isLast: isLast)
+            self.absorb(MoveKey(number: number, giver: giver), part, isLast: isLast)
         case .abandon(let number, let giver):
-            self.arriving.removeValue(forKey: TakeoverCore.MoveKey(number: number, giver: giver))?.abandon()
+            self.arriving.removeValue(forKey: MoveKey(number: number, giver: giver))?.abandon()
         case .leaveOut(let number, let giver, let nodes):
-            guard let claim = self.claims[number],
-                let session = self.arriving[TakeoverCore.MoveKey(number: number, giver: giver)]
-            else {
-                return
-            }
+            guard let claim = self.claims[number], let session = self.arriving[MoveKey(number: number, giver: giver)]
+            else { return }
             self.broker.leaveOut(nodes, of: claim, move: number, until: session)
         case .addRest(let number, let giver, let clientID, let part, let isLast):
-            self.addRest(TakeoverCore.MoveKey(number: number, giver: giver), clientID, part, isLast: isLast)
+            self.addRest(MoveKey(number: number, giver: giver), clientID, part, isLast: isLast)
         case .takeFrom(let number, let node):
             self.broker.takeFrom(node, move: number)
         case .endMove(let number, let giver):
             // What a giver that died had begun to pass on.
-            self.rests[TakeoverCore.MoveKey(number: number, giver: giver)] = nil
+            self.rests[MoveKey(number: number, giver: giver)] = nil
             self.broker.forgetMove(number)
         case .hold(let node):
             self.hub.hold(node)
@@ -314,7 +312,7 @@ final class TakeoverShell {
         }
     }
 
-    private func install(_ move: TakeoverCore.MoveKey, _ subscriptions: ByteBuffer) {
+    private func install(_ move: MoveKey, _ subscriptions: ByteBuffer) {
         guard let clientID = self.claims[move.number]?.clientID else { return }
         let bound = NIOLoopBound(self, eventLoop: self.loop)
         let whenNoted = NIOLoopBound(self.whenNoted, eventLoop: self.loop)
@@ -328,21 +326,21 @@ final class TakeoverShell {
     }
 
     /// On the link loop.
-    private func onInstalled(_ move: TakeoverCore.MoveKey) {
+    private func onInstalled(_ move: MoveKey) {
         let sequence = self.hub.ownTable.sequence
         self.carryOut(
             self.core.onInstalled(move.number, giver: move.giver, tableSequence: sequence, now: self.loop.now)
         )
     }
 
-    private func absorb(_ move: TakeoverCore.MoveKey, _ part: ByteBuffer, isLast: Bool) {
+    private func absorb(_ move: MoveKey, _ part: ByteBuffer, isLast: Bool) {
         guard let session = self.arriving[move] else { return }
         let isReadable = session.add(part) && (!isLast || session.complete())
         guard isLast || !isReadable else { return }
         self.carryOut(self.core.onWhole(move.number, giver: move.giver, isReadable: isReadable, now: self.loop.now))
     }
 
-    private func addRest(_ move: TakeoverCore.MoveKey, _ clientID: String, _ part: ByteBuffer, isLast: Bool) {
+    private func addRest(_ move: MoveKey, _ clientID: String, _ part: ByteBuffer, isLast: Bool) {
         self.rests[move, default: ByteBuffer()].writeImmutableBuffer(part)
         let isTooLong = (self.rests[move]?.readableBytes ?? 0) > Self.restBytesMax
         guard isLast || isTooLong, let image = self.rests.removeValue(forKey: move) else { return }
@@ -355,9 +353,7 @@ final class TakeoverShell {
 
     private func finish(_ number: UInt64, _ givers: [String], _ refusal: TakeoverCore.Refusal?) {
         guard let claim = self.claims.removeValue(forKey: number) else { return }
-        let arrived = givers.compactMap {
-            self.arriving.removeValue(forKey: TakeoverCore.MoveKey(number: number, giver: $0))
-        }
+        let arrived = givers.compactMap { self.arriving.removeValue(forKey: MoveKey(number: number, giver: $0)) }
         for session in arrived where !session.isWhole {
             self.logger.warning(
                 "a session goes on without what waited in it: its node is gone",
